@@ -1,0 +1,6 @@
+"""`python -m raydual`."""
+
+from raydual.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""The batches of one rank: plan, samples, examples, one batch an objective."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Generic, TypeVar
+
+from raydual.config import Config
+from raydual.data.examples import Batch, Encoder, collate
+from raydual.data.loading import Preparation, Sample, batched, shuffled
+from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
+from raydual.tasks import SEPARATE, Objective, objectives
+
+T = TypeVar("T")
+Source = Callable[[Sequence[Unit], Preparation], Iterable[Sample]]
+"""What reads the rows of a plan, in its order: in this process or by Ray Data."""
+
+AHEAD = 4
+VAL_EPOCH = 0
+"""Validation draws the marks of an epoch that training, which counts from 1, never has."""
+
+
+class Prefetched(Generic[T]):
+    """Iterate in a thread that starts at once and runs a few items ahead."""
+
+    _END = object()
+
+    def __init__(self, items: Iterable[T], ahead: int = AHEAD) -> None:
+        self._queue: queue.Queue = queue.Queue(ahead)
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[T]:
+        while (item := self._queue.get()) is not self._END:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def close(self) -> None:
+        """Stop the thread, whatever is left to read."""
+        self._closed.set()
+        self._thread.join()
+
+    def _fill(self, items: Iterable[T]) -> None:
+        try:
+            for item in items:
+                if not self._put(item):
+                    return
+            self._put(self._END)
+        except BaseException as error:
+            self._put(error)
+
+    def _put(self, item: object) -> bool:
+        while not self._closed.is_set():
+            try:
+                self._queue.put(item, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+class BatchStream:
+    """Batches of one rank, the same whichever source the samples come from.
+
+    Raises, when made:
+        DataError: the dataset or a split is missing or has no row that the configuration wants,
+            or there are fewer training rows than workers.
+    """
+
+    def __init__(
+        self, config: Config, encoder: Encoder, source: Source, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.config = config
+        self.encoder = encoder
+        self._source = source
+        self.rank, self.world_size = rank, world_size
+        self._preparation = Preparation(config.data.image_size, config.data.order)
+        self._train_units, self._val_units = read_splits(config)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of an epoch: equal on every rank."""
+        train = self.config.train
+        rows = num_rows(self._train_units) // self.world_size
+        whole = -(-rows // (train.batch_size * train.accumulate))
+        return min(whole, train.max_iterations or whole)
+
+    @property
+    def rows(self) -> int:
+        """Rows read in an epoch of training, by all ranks."""
+        return self._share() * self.world_size
+
+    def train(self, epoch: int) -> Prefetched[list[dict[str, Batch]]]:
+        """Start reading an epoch; an item is an iteration: `train.accumulate` batches a name."""
+        plan = train_plan(
+            self._train_units,
+            seed=self.config.seed,
+            epoch=epoch,
+            rank=self.rank,
+            world_size=self.world_size,
+        )
+        samples = shuffled(
+            self._source(first_rows(plan, self._share()), self._preparation),
+            seed=(self.config.seed, epoch, self.rank),
+        )
+        batches = self._collated(samples, objectives(self.config), epoch)
+        return Prefetched(_lists(batches, self.config.train.accumulate))
+
+    def val(self) -> Prefetched[dict[str, Batch]]:
+        """Start reading the validation split: always the same marks, each row once."""
+        return Prefetched(self._collated(self._source(*self._val()), SEPARATE, VAL_EPOCH))
+
+    def first_val_batches(self, count: int) -> dict[str, Batch]:
+        """Return this rank's first `count` validation rows as one batch an objective."""
+        samples = list(itertools.islice(self._source(*self._val()), count))
+        return {o.name: self._collate(samples, o, VAL_EPOCH) for o in SEPARATE}
+
+    def _share(self) -> int:
+        train = self.config.train
+        rows = num_rows(self._train_units) // self.world_size
+        return min(rows, self.iterations * train.batch_size * train.accumulate)
+
+    def _val(self) -> tuple[list[Unit], Preparation]:
+        train = self.config.train
+        limit = train.max_val_batches and train.max_val_batches * train.batch_size
+        plan = val_plan(self._val_units, rank=self.rank, world_size=self.world_size, max_rows=limit)
+        return plan, self._preparation
+
+    def _collated(
+        self, samples: Iterable[Sample], goals: Sequence[Objective], epoch: int
+    ) -> Iterator[dict[str, Batch]]:
+        for part in batched(samples, self.config.train.batch_size):
+            yield {o.name: self._collate(part, o, epoch) for o in goals}
+
+    def _collate(self, samples: Sequence[Sample], objective: Objective, epoch: int) -> Batch:
+        return collate(samples, objective, self.encoder, self.config, epoch)
+
+
+def read_splits(config: Config) -> tuple[list[Unit], list[Unit]]:
+    """List the rows of the training and validation splits that the configuration wants."""
+    data = config.data
+    train, val = (
+        read_index(
+            data.path,
+            split,
+            category=data.category,
+            min_objects=data.min_objects,
+            max_objects=data.max_objects,
+        )
+        for split in ("train", "val")
+    )
+    return train, val
+
+
+def _lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while part := list(itertools.islice(iterator, size)):
+        yield part

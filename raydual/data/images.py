@@ -1,0 +1,56 @@
+"""Encoded image bytes to RGB pixels, whatever the file holds."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from raydual.errors import DataError
+
+# Formats that hold photographs. Others can start programs (EPS) or are hardly ever tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+
+
+class CorruptImageError(DataError):
+    """Bytes that are not an image which can be decoded whole."""
+
+
+def decode_image(data: bytes) -> Image.Image:
+    """Decode an image of any mode to RGB, turned upright as its EXIF orientation says.
+
+    Transparency is laid on white, 16-bit values are scaled to 8 bits, floats are stretched from
+    their minimum to their maximum.
+
+    Raises:
+        CorruptImageError: truncated, too large to be safe, or not an image.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            image.load()
+            return _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # broken files make Pillow raise nearly anything
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, Image.UnidentifiedImageError):  # its message holds a memory address
+            reason = f"not one of {', '.join(FORMATS)}"
+        raise CorruptImageError(f"image cannot be decoded: {reason}") from error
+
+
+def header_size(data: bytes) -> tuple[int, int, int]:
+    """Width and height in pixels as stored, before EXIF, and the EXIF orientation (1 to 8)."""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        return image.width, image.height, image.getexif().get(0x0112, 1)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        values = np.asarray(image, dtype=np.float64) / 257  # 65535 becomes 255
+        return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+        values = (values - values.min()) / max(float(np.ptp(values)), 1e-12) * 255
+        return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        layer = image.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return image.convert("RGB")

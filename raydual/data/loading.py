@@ -1,0 +1,116 @@
+"""Read the rows of a plan and make them samples: decoded, letterboxed, ordered.
+
+Light on purpose: what is here also runs in Ray Data's workers, which must not load torch.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from raydual.data.images import CorruptImageError, decode_image
+from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
+from raydual.data.ordering import ORDERS
+from raydual.data.plan import Unit
+from raydual.data.schema import Row, rows_of
+from raydual.data.storage import open_filesystem
+
+SHUFFLE_ROWS = 256
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row as the model will see it.
+
+    pixels: uint8 (side, side, 3), black where the image could not be decoded.
+    points: float64 (N, 2) in [-1, 1], in the order of counting.
+    error: why the image could not be decoded; None for a good one.
+    """
+
+    id: str
+    category: str
+    pixels: np.ndarray
+    points: np.ndarray
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a row becomes a sample: the side of the canvas and the order of counting."""
+
+    image_size: int
+    order: str
+
+
+def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
+    """Read one unit and return its samples in the unit's order.
+
+    Only the unit's row group is read. A corrupt image gives a sample with `error` set.
+    """
+    fs, file = open_filesystem(unit.shard)
+    columns = ["id", "category", "image", "points"]
+    with pq.ParquetFile(file, filesystem=fs) as parquet:
+        table = parquet.read_row_group(unit.row_group, columns=columns).take(list(unit.rows))
+    return [_sample(row, preparation) for row in rows_of(table)]
+
+
+def _sample(row: Row, preparation: Preparation) -> Sample:
+    side = preparation.image_size
+    try:
+        image = decode_image(row.image)
+    except CorruptImageError as error:
+        black = np.zeros((side, side, 3), dtype=np.uint8)
+        return Sample(row.id, row.category, black, np.zeros((0, 2)), str(error))
+    box = Letterbox(*image.size, side)
+    points = box.to_canvas(row.points)
+    order = ORDERS[preparation.order]((points + 1) / 2 * REFERENCE_SIDE)
+    return Sample(row.id, row.category, box.apply(image), points[order])
+
+
+def load_here(
+    units: Sequence[Unit], preparation: Preparation, threads: int = 2
+) -> Iterator[Sample]:
+    """Yield the samples of the units in order, decoded a few units ahead by threads."""
+    with ThreadPoolExecutor(threads) as pool:
+        ahead: deque[Future[list[Sample]]] = deque()
+        for unit in units:
+            ahead.append(pool.submit(load_unit, unit, preparation))
+            if len(ahead) > threads:
+                yield from ahead.popleft().result()
+        while ahead:
+            yield from ahead.popleft().result()
+
+
+def shuffled(samples: Iterable[Sample], seed: Sequence[int]) -> Iterator[Sample]:
+    """Yield the samples in a random order, from a window of 256 rows; the seed decides alone."""
+    rng = np.random.default_rng(seed)
+    window: list[Sample] = []
+    for sample in samples:
+        window.append(sample)
+        if len(window) == SHUFFLE_ROWS:
+            yield _take_out(window, rng)
+    while window:
+        yield _take_out(window, rng)
+
+
+def _take_out(window: list[Sample], rng: np.random.Generator) -> Sample:
+    i = int(rng.integers(len(window)))
+    window[i], window[-1] = window[-1], window[i]
+    return window.pop()
+
+
+def batched(samples: Iterable[Sample], size: int) -> Iterator[list[Sample]]:
+    """Yield lists of `size` samples; the last may be shorter."""
+    batch: list[Sample] = []
+    for sample in samples:
+        batch.append(sample)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,120 @@
+"""Which rows a rank reads in an epoch, and in which order: a pure function of the seed.
+
+The plan is made of units, the eligible rows of one Parquet row group. It depends on nothing
+that varies between two runs of one configuration, so a resumed run reads what an undisturbed
+one would have read, and validation can spread every row over the ranks without losing any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raydual.data.schema import shards
+from raydual.data.storage import open_filesystem
+from raydual.errors import DataError
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Some rows of one row group of one shard, in the order in which they are to be read."""
+
+    shard: str
+    row_group: int
+    rows: tuple[int, ...]
+
+
+def read_index(
+    path: str,
+    split: str,
+    *,
+    category: str | None = None,
+    min_objects: int = 0,
+    max_objects: int | None = None,
+) -> list[Unit]:
+    """List the eligible rows of a split, reading the category and points columns only.
+
+    Raises:
+        DataError: the dataset or the split is missing, has no row of the category, or none
+            within the limits; the message lists what there is.
+    """
+    units: list[Unit] = []
+    categories: set[str] = set()
+    of_category = 0
+    for shard in shards(path, split):
+        fs, file = open_filesystem(shard)
+        with pq.ParquetFile(file, filesystem=fs) as parquet:
+            for group in range(parquet.num_row_groups):
+                table = parquet.read_row_group(group, columns=["category", "points"])
+                names = np.array(table["category"].to_pylist(), dtype=object)
+                counts = pc.list_value_length(table["points"]).to_numpy(zero_copy_only=False)
+                categories.update(names.tolist())
+                wanted = names == category if category is not None else np.ones(len(names), bool)
+                of_category += int(wanted.sum())
+                wanted = wanted & (counts >= min_objects)
+                if max_objects is not None:
+                    wanted = wanted & (counts <= max_objects)
+                if wanted.any():
+                    units.append(Unit(shard, group, tuple(np.flatnonzero(wanted).tolist())))
+    if not of_category:
+        there = ", ".join(sorted(categories)[:20]) or "none"
+        raise DataError(f"{path}: no {category!r} in its {split} split; categories there: {there}")
+    if not units:
+        limits = f"min_objects={min_objects}, max_objects={max_objects}"
+        raise DataError(
+            f"{path}: none of {of_category} rows of the {split} split is within {limits}"
+        )
+    return units
+
+
+def num_rows(units: Sequence[Unit]) -> int:
+    """Return the number of rows that the units hold together."""
+    return sum(len(unit.rows) for unit in units)
+
+
+def train_plan(
+    units: Sequence[Unit], *, seed: int, epoch: int, rank: int, world_size: int
+) -> list[Unit]:
+    """Return what one rank reads in one epoch: row groups in a random order, and rows within.
+
+    Every rank gets the same number of rows; at most world_size - 1 rows are left out, others in
+    each epoch.
+    """
+    rng = np.random.default_rng((seed, epoch, 0x7EA1))
+    shuffled = []
+    for i in rng.permutation(len(units)):
+        rows = rng.permutation(np.array(units[i].rows))
+        shuffled.append(Unit(units[i].shard, units[i].row_group, tuple(rows.tolist())))
+    share = num_rows(shuffled) // world_size
+    return _slice(shuffled, rank * share, (rank + 1) * share)
+
+
+def val_plan(
+    units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int | None = None
+) -> list[Unit]:
+    """Return what one rank validates on: a contiguous share.
+
+    The shares of all ranks hold every row once, or the first `max_rows` rows.
+    """
+    total = num_rows(units) if max_rows is None else min(max_rows, num_rows(units))
+    return _slice(units, rank * total // world_size, (rank + 1) * total // world_size)
+
+
+def first_rows(units: Sequence[Unit], rows: int) -> list[Unit]:
+    """Return the first rows of the units."""
+    return _slice(units, 0, rows)
+
+
+def _slice(units: Sequence[Unit], start: int, stop: int) -> list[Unit]:
+    """Return rows start..stop of the concatenation of the units."""
+    part, position = [], 0
+    for unit in units:
+        rows = unit.rows[max(0, start - position) : max(0, stop - position)]
+        if rows:
+            part.append(Unit(unit.shard, unit.row_group, rows))
+        position += len(unit.rows)
+    return part

@@ -1,0 +1,29 @@
+"""The errors a user can act on.
+
+Each message says what was got, what was expected and what to do. The command line prints such
+a message alone, without a traceback, and exits with `exit_code`.
+"""
+
+
+class RaydualError(Exception):
+    """Something the user gave cannot be used; nothing has been started (exit code 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(RaydualError):
+    """A key or a value of the configuration is wrong."""
+
+
+class DataError(RaydualError):
+    """A dataset, an image or an annotation cannot be used."""
+
+
+class CheckpointError(RaydualError):
+    """A checkpoint is missing, incomplete or not raydual's."""
+
+
+class TrainingError(RaydualError):
+    """A training that had started cannot go on (exit code 1)."""
+
+    exit_code = 1

@@ -1,0 +1,62 @@
+"""Losses of the two tasks, one value an example, in float32."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+NEAR, FAR = 0.05, 0.1
+CELL_WEIGHT = 0.05
+
+
+def three_stage_loss(distance: Tensor) -> Tensor:
+    """Return the distance loss: steep close in, linear far out, increasing throughout.
+
+    `10 d²` for d < 0.05, `d² + 0.0225` for d < 0.1, `0.2 d + 0.0125` beyond, for the L1 distance
+    d >= 0 in units of the canvas (its side is 2). Continuous: 0.025 at 0.05 and 0.0325 at 0.1.
+    Any shape in, the same shape out.
+    """
+    near = 10 * distance**2
+    middle = distance**2 + 0.0225
+    far = 0.2 * distance + 0.0125
+    return torch.where(distance < NEAR, near, torch.where(distance < FAR, middle, far))
+
+
+def distance_loss(position: Tensor, target: Tensor) -> Tensor:
+    """Return `three_stage_loss` of |dx| + |dy| for positions (..., 2) in [-1, 1]; shape (...)."""
+    return three_stage_loss((position.float() - target.float()).abs().sum(-1))
+
+
+def cell_of(target: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return the raster index of the grid cell that holds each target.
+
+    target: (..., 2), x and y in [-1, 1]; a target on the right or lower edge of the canvas belongs
+    to the last column or row. grid: (rows, columns). Returns integers in [0, rows * columns).
+    """
+    rows, columns = grid
+    column = ((target[..., 0] + 1) / 2 * columns).long().clamp(0, columns - 1)
+    row = ((target[..., 1] + 1) / 2 * rows).long().clamp(0, rows - 1)
+    return row * columns + column
+
+
+def pointing_loss(
+    scores: Tensor, positions: Tensor, target: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """Return the training loss of the pointing head, shape (B,).
+
+    The distance loss of the position that the target's own cell predicts, plus 0.05 times the
+    cross-entropy of that cell among all cells.
+
+    scores: (B, cells) logits; positions: (B, cells, 2) in the canvas' units; target: (B, 2).
+    """
+    cell = cell_of(target, grid)
+    own = positions.gather(1, cell[:, None, None].expand(-1, 1, 2)).squeeze(1)
+    return distance_loss(own, target) + CELL_WEIGHT * F.cross_entropy(
+        scores.float(), cell, reduction="none"
+    )
+
+
+def done_loss(logit: Tensor, label: Tensor) -> Tensor:
+    """Return the binary cross-entropy of logits (B,) against labels (B,) in {0, 1}; shape (B,)."""
+    return F.binary_cross_entropy_with_logits(logit.float(), label.float(), reduction="none")

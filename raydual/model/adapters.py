@@ -1,0 +1,82 @@
+"""Low-rank adapters (LoRA) on the language model of a trunk, by peft."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import save_file
+from torch import Tensor
+
+from raydual.errors import CheckpointError
+from raydual.model.source import one_line_errors, quiet_transformers
+
+PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+WEIGHTS_FILE = "adapter_model.safetensors"
+
+
+class LoraSettings(BaseModel):
+    """Adapters on the projections of the language model; everything else of it is frozen."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    r: int = Field(16, ge=0, description="rank of the adapters; 0 trains every weight instead")
+    alpha: float = Field(32, gt=0, description="adapters are scaled by alpha / r")
+    dropout: float = Field(0.05, ge=0, lt=1, description="dropout before the adapters, 0 to 1")
+
+
+def add_adapters(model: Any, lora: LoraSettings) -> peft.PeftModel:
+    """Freeze the model and put new float32 adapters on the projections of its decoder."""
+    decoder = model.get_decoder()
+    name = next(name for name, module in model.named_modules() if module is decoder)
+    config = peft.LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules=rf"{re.escape(name)}\..*\.({'|'.join(PROJECTIONS)})",
+    )
+    with quiet_transformers():
+        return peft.get_peft_model(model, config)
+
+
+def load_adapters(model: Any, folder: Path) -> peft.PeftModel:
+    """Put the adapters saved in `folder` on their model, to be trained on.
+
+    Raises:
+        CheckpointError: a file is missing, truncated or of another model.
+    """
+    advice = "The checkpoint is incomplete or damaged; use another one."
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise CheckpointError(f"{folder / WEIGHTS_FILE} is missing. {advice}")
+    with one_line_errors(str(folder), CheckpointError, advice), quiet_transformers():
+        return peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
+
+
+def save_adapters(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) -> None:
+    """Write the files of peft's own `save_pretrained`, without its model card and any path.
+
+    Args:
+        model: whose adapters they are.
+        state: all weights of `model`, whole.
+        folder: made if it is not there.
+    """
+    folder.mkdir(exist_ok=True)
+    weights = peft.get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    save_file(
+        {name: value.detach().cpu().contiguous() for name, value in weights.items()},
+        folder / WEIGHTS_FILE,
+    )
+    config = model.peft_config["default"]
+    config.base_model_name_or_path = None
+    config.save_pretrained(str(folder))
+
+
+def without_adapters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the base model, under its own names."""
+    return {
+        name.removeprefix("base_model.model.").replace(".base_layer.", "."): value
+        for name, value in state.items()
+        if ".lora_" not in name
+    }

@@ -1,0 +1,229 @@
+"""The model: one shared trunk, a head a task, and predictions from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from raydual.config import Config, build
+from raydual.data.letterbox import Letterbox
+from raydual.errors import CheckpointError
+from raydual.model.files import read_manifest, read_tensors, write_manifest
+from raydual.model.prompt import Prompter
+from raydual.model.trunk import LoraSettings, Trunk
+from raydual.tasks import COORD, DONE, TASKS
+
+SHARED = "shared"
+HEADS_FILE = "heads.safetensors"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The next object, and whether there is one.
+
+    x, y: in [-1, 1] of the canvas (see `Letterbox`). pixel: the same point in pixels of the image
+    as given. done: probability in [0, 1] that every object is marked.
+    """
+
+    x: float
+    y: float
+    pixel: tuple[float, float]
+    done: float
+
+
+class DualTaskCounter(nn.Module):
+    """A trunk read at its last hidden state, with a coordinate head and a done head.
+
+    With strategy `independent` each task has a trunk of its own, and nothing is shared.
+    """
+
+    def __init__(self, config: Config, trunks: Mapping[str, Trunk], prompter: Prompter) -> None:
+        super().__init__()
+        self.config = config
+        self.prompter = prompter
+        self.trunks = nn.ModuleDict(trunks)
+        first = next(iter(trunks.values()))
+        self.grid = first.grid
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.heads = nn.ModuleDict(
+                {t.name: t.make_head(first.hidden_size, first.grid, config) for t in TASKS}
+            )
+
+    @classmethod
+    def from_config(
+        cls, config: Config, base_dtype: torch.dtype = torch.float32
+    ) -> DualTaskCounter:
+        """Build the model that a training starts from; the seed decides on what is random.
+
+        base_dtype: of the frozen weights under LoRA.
+
+        Raises:
+            ConfigError: the trunk cannot be loaded, or does not take `data.image_size`.
+        """
+        prompter = Prompter.from_pretrained(
+            config.model.trunk,
+            config.data.image_size,
+            trust_remote_code=config.model.trust_remote_code,
+        )
+        trunks = {
+            name: Trunk.from_pretrained(
+                config.model.trunk,
+                lora=LoraSettings(**config.model.lora.model_dump()),
+                seed=config.seed,
+                base_dtype=base_dtype,
+                **_trunk_options(config),
+            )
+            for name in _trunk_names(config)
+        }
+        return cls(config, trunks, prompter)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        trust_remote_code: bool = False,
+    ) -> DualTaskCounter:
+        """Load a model from any checkpoint folder of a run, ready to predict.
+
+        trust_remote_code: run Python that comes with the folder; what the folder itself says
+            of it is ignored.
+
+        Raises:
+            CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
+        """
+        folder = Path(folder)
+        config = build(_entry(read_manifest(folder), "config", folder)).with_values(
+            model__trust_remote_code=trust_remote_code
+        )
+        prompter = Prompter.from_pretrained(
+            str(folder), config.data.image_size, trust_remote_code=trust_remote_code
+        )
+        trunks = {
+            name: Trunk.load(folder / below, **_trunk_options(config))
+            for name, below in _trunk_folders(config).items()
+        }
+        counter = cls(config, trunks, prompter)
+        counter._load_heads(folder)
+        return counter.to(device).eval()
+
+    def load_pretrained(self, folder: str | Path) -> None:
+        """Load the weights of a checkpoint of the same architecture into this model.
+
+        Raises:
+            CheckpointError: as `from_pretrained`, and where the architecture differs.
+        """
+        trusted = self.config.model.trust_remote_code
+        other = DualTaskCounter.from_pretrained(folder, trust_remote_code=trusted)
+        try:
+            self.load_state_dict(other.state_dict())
+        except RuntimeError as error:
+            detail = str(error).splitlines()[1].strip()
+            raise CheckpointError(f"{folder} holds another architecture: {detail}") from None
+
+    def save_pretrained(self, folder: str | Path, **metadata: Any) -> None:
+        """Save the full model and its processor; metadata goes into `raydual.json`."""
+        folder = Path(folder)
+        self.save_weights(folder)
+        self.save_manifest(folder, **metadata)
+
+    def save_weights(self, folder: Path) -> None:
+        """Save everything but the manifest, without which the folder is no checkpoint yet."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, below in _trunk_folders(self.config).items():
+            trunk = self.trunks[name]
+            assert isinstance(trunk, Trunk)
+            trunk.save_pretrained(folder / below)
+        self.prompter.save_pretrained(folder)
+        heads = {k: v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
+        save_file(heads, folder / HEADS_FILE)
+
+    def save_manifest(self, folder: Path, **metadata: Any) -> None:
+        """Write the manifest, which makes the folder a checkpoint."""
+        write_manifest(folder, {"config": self.config.model_dump(), **metadata})
+
+    def trunk_of(self, task: str) -> str:
+        """Return the key of the trunk that a task reads."""
+        return task if task in self.trunks else SHARED
+
+    def forward(self, inputs: Mapping[str, Tensor], task: str) -> Any:
+        """Run one task: its trunk, then its head."""
+        return self.heads[task](*self.trunks[self.trunk_of(task)](inputs))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the weights."""
+        return next(self.parameters()).device
+
+    def encode(
+        self, canvases: np.ndarray, categories: Sequence[str], num_marked: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Turn marked canvases, uint8 (B, side, side, 3), into inputs on the model's device."""
+        inputs = self.prompter.encode(canvases, categories, num_marked)
+        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
+
+    def predict_coordinates(
+        self, image: Image.Image, num_marked: int, category: str = "object"
+    ) -> tuple[float, float]:
+        """Say where the next object is: x and y in [-1, 1] of the canvas.
+
+        image: with the marks of the `num_marked` objects already counted drawn on it (see
+        `raydual.draw_marks`). category: what is counted, as in training.
+        """
+        x, y = self._predict(image, num_marked, category, COORD.name).position[0].tolist()
+        return x, y
+
+    def predict_done(self, image: Image.Image, num_marked: int, category: str = "object") -> float:
+        """Say with what probability, in [0, 1], every object of the image is marked."""
+        return float(self._predict(image, num_marked, category, DONE.name)[0].sigmoid())
+
+    def predict(self, image: Image.Image, num_marked: int, category: str = "object") -> Prediction:
+        """Say both: where the next object is and whether there is one."""
+        x, y = self.predict_coordinates(image, num_marked, category)
+        box = Letterbox(*image.size, self.config.data.image_size)
+        px, py = box.to_pixels(np.array([[x, y]]))[0].tolist()
+        return Prediction(x, y, (px, py), self.predict_done(image, num_marked, category))
+
+    @torch.no_grad()
+    def _predict(self, image: Image.Image, num_marked: int, category: str, task: str) -> Any:
+        canvas = Letterbox(*image.size, self.config.data.image_size).apply(image.convert("RGB"))
+        return self(self.encode(canvas[None], [category], [num_marked]), task)
+
+    def _load_heads(self, folder: Path) -> None:
+        try:
+            self.heads.load_state_dict(read_tensors(folder / HEADS_FILE))
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder / HEADS_FILE}: {str(error).splitlines()[-1]}") from None
+
+
+def _trunk_names(config: Config) -> list[str]:
+    return [t.name for t in TASKS] if config.train.strategy == "independent" else [SHARED]
+
+
+def _trunk_folders(config: Config) -> dict[str, str]:
+    """Where each trunk lies in a checkpoint: the first at the top, so that it is a model path."""
+    first, *others = _trunk_names(config)
+    return {first: "."} | {name: f"trunk_{name}" for name in others}
+
+
+def _trunk_options(config: Config) -> dict[str, Any]:
+    return {
+        "image_size": config.data.image_size,
+        "trust_remote_code": config.model.trust_remote_code,
+        "gradient_checkpointing": config.model.gradient_checkpointing,
+    }
+
+
+def _entry(manifest: Mapping[str, Any], key: str, folder: Path) -> Any:
+    if key not in manifest:
+        raise CheckpointError(f"{folder}: its manifest has no {key!r}")
+    return manifest[key]

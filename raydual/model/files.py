@@ -1,0 +1,75 @@
+"""A checkpoint folder: whole or not at all.
+
+`raydual.json` is written last and lists every other file with its size, so a folder that lacks
+it, or a listed byte, is known to be incomplete. Nothing in a checkpoint is unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from raydual.errors import CheckpointError
+
+MANIFEST = "raydual.json"
+FORMAT = 1
+
+
+def write_manifest(folder: Path, content: dict[str, Any]) -> None:
+    """Write the manifest over everything that lies in the folder; the last file to be written."""
+    files = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+    text = json.dumps({"format": FORMAT, **content, "files": files}, indent=1)
+    (folder / MANIFEST).write_text(text)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read and check the manifest.
+
+    Raises:
+        CheckpointError: the folder is missing, no checkpoint, of another format, or incomplete.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"no checkpoint at {folder}: there is no such folder")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        files = dict(manifest["files"])
+        version = manifest["format"]
+    except FileNotFoundError:
+        inside = sorted(p.name for p in folder.glob("*checkpoint*"))
+        hint = f"; it holds {', '.join(inside)}: name one of them" if inside else ""
+        raise CheckpointError(
+            f"{folder} has no {MANIFEST}: it is no raydual checkpoint{hint}"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error!r}") from None
+    if version != FORMAT:
+        raise CheckpointError(f"{folder} has format {version}; this version reads {FORMAT}")
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            got = f"{path.stat().st_size} bytes" if path.is_file() else "nothing"
+            raise CheckpointError(
+                f"{folder} is incomplete: {name} should have {size} bytes, has {got}"
+            )
+    return manifest
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file onto the host.
+
+    Raises:
+        CheckpointError: it is missing or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read the weights {path}: {error}") from None

@@ -1,0 +1,94 @@
+"""Heads: from the trunk's last hidden state to a position or a logit, in float32.
+
+Every head takes the hidden states of the readout tokens `<x> <y> <done>`, (B, 3, D), and of the
+image tokens in raster order, (B, rows * columns, D).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+X, Y, DONE = 0, 1, 2
+
+
+class Position(NamedTuple):
+    """Where the next object is.
+
+    position: (B, 2), x and y in [-1, 1] of the canvas: what is read out.
+    scores: (B, cells) logits, one a grid cell; None from a head without a grid.
+    positions: (B, cells, 2): what each cell would answer; None likewise.
+    """
+
+    position: Tensor
+    scores: Tensor | None = None
+    positions: Tensor | None = None
+
+
+class PointingHead(nn.Module):
+    """A query from the readout tokens scores every image token; the strongest one answers.
+
+    Each cell predicts an offset from its own centre, at most one cell's side in x and in y. The
+    position is that of the strongest cell: an average over cells would land between two objects
+    that are equally next.
+    """
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.query = _mlp(2 * hidden_size, hidden_size, hidden_size)
+        self.key = nn.Linear(hidden_size, hidden_size)
+        self.offset = nn.Sequential(nn.GELU(), nn.Linear(hidden_size, 2))
+        self.scale = 1 / math.sqrt(hidden_size)
+        rows, columns = grid
+        y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+        steps = torch.tensor([2 / columns, 2 / rows])
+        centres = (torch.stack([x, y], dim=-1).reshape(-1, 2) + 0.5) * steps - 1
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("steps", steps, persistent=False)
+
+    def forward(self, readouts: Tensor, cells: Tensor) -> Position:
+        """(B, 3, D), (B, cells, D) -> the position read out, all scores, all cells' positions."""
+        query = self.query(readouts[:, [X, Y]].float().flatten(1))
+        keys = self.key(cells.float())
+        scores = torch.einsum("bd,bcd->bc", query, keys) * self.scale
+        offsets = self.offset(keys + query[:, None]).tanh()
+        positions = (self.centres + offsets * self.steps).clamp(-1, 1)
+        best = scores.argmax(dim=1)
+        position = positions[torch.arange(len(best), device=best.device), best]
+        return Position(position, scores, positions)
+
+
+class MLPCoordHead(nn.Module):
+    """Two MLPs, x from the hidden state of `<x>` and y from that of `<y>`."""
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.x_head = _mlp(hidden_size, hidden_size, 1)
+        self.y_head = _mlp(hidden_size, hidden_size, 1)
+
+    def forward(self, readouts: Tensor, cells: Tensor) -> Position:
+        """(B, 3, D), ignored -> positions (B, 2) within [-1, 1]."""
+        x, y = self.x_head(readouts[:, X].float()), self.y_head(readouts[:, Y].float())
+        return Position(torch.cat([x, y], dim=1).tanh())
+
+
+class DoneHead(nn.Module):
+    """An MLP on the hidden state of `<done>`."""
+
+    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.done_head = _mlp(hidden_size, hidden_size, 1)
+
+    def forward(self, readouts: Tensor, cells: Tensor) -> Tensor:
+        """(B, 3, D), ignored -> logits (B,) that every object is marked."""
+        return self.done_head(readouts[:, DONE].float()).squeeze(1)
+
+
+COORD_HEADS: dict[str, type[nn.Module]] = {"pointing": PointingHead, "mlp": MLPCoordHead}
+
+
+def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs))

@@ -1,0 +1,106 @@
+"""From pixels to what a vision tower takes, and the grid of image tokens that comes out of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydual.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """How one family of models turns a square image into one grid of tokens.
+
+    Attributes:
+        family: the `model_type` of its config.
+        patch: side of a patch in pixels.
+        merge: patches along a side of an image token; a cell is `patch * merge` pixels wide.
+        frames: times that the image is repeated along time in a patch (packed layout only).
+        packed: True for the layout of the Qwen-VL families, all patches of a batch in one list;
+            False for that of Idefics3 and SmolVLM, a picture an image.
+        largest: longest side in pixels that has positions of its own; None where any has.
+        token_id: id of the placeholder that stands for an image token in the prompt.
+    """
+
+    family: str
+    patch: int
+    merge: int
+    frames: int
+    packed: bool
+    largest: int | None
+    token_id: int
+
+    @classmethod
+    def from_config(cls, config: Any) -> "ImageTokens":
+        """Read the layout from a Hugging Face model config.
+
+        Raises:
+            ConfigError: the family lays its image tokens out in another way.
+        """
+        vision: Any = getattr(config, "vision_config", None)
+        packed = hasattr(vision, "spatial_merge_size")
+        if not packed and not (hasattr(vision, "patch_size") and hasattr(config, "scale_factor")):
+            raise ConfigError(
+                f"model.trunk is of the family {config.model_type!r}, whose image tokens raydual "
+                "cannot lay out as a grid; use one of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, SmolVLM, "
+                "Idefics3."
+            )
+        return cls(
+            family=config.model_type,
+            patch=vision.patch_size,
+            merge=vision.spatial_merge_size if packed else config.scale_factor,
+            frames=vision.temporal_patch_size if packed else 1,
+            packed=packed,
+            largest=None if packed else vision.image_size,
+            token_id=config.image_token_id,
+        )
+
+    def grid(self, image_size: int) -> tuple[int, int]:
+        """Rows and columns of image tokens for an image of `image_size` x `image_size` pixels.
+
+        Raises:
+            ConfigError: the size is no multiple of a cell, or larger than the vision tower knows.
+        """
+        cell = self.patch * self.merge
+        most = self.largest // cell * cell if self.largest else None
+        if image_size < cell or image_size % cell or (most and image_size > most):
+            below = max(image_size // cell, 1) * cell
+            nearest = sorted({min(below, most or below), min(below + cell, most or below + cell)})
+            raise ConfigError(
+                f"data.image_size is {image_size}, but the {self.family} trunk sees an image in "
+                f"cells of {cell} pixels" + (f", {most} pixels at most" if most else "") + "; "
+                f"use {' or '.join(map(str, nearest))}."
+            )
+        return image_size // cell, image_size // cell
+
+    def pixel_inputs(self, images: np.ndarray, values: np.ndarray) -> Mapping[str, Tensor]:
+        """Normalise and lay out a batch, equal to the bit to the family's own image processor.
+
+        Args:
+            images: (B, S, S, 3) uint8.
+            values: (3, 256) float32: what a pixel of value v becomes in channel c.
+
+        Returns:
+            `pixel_values`, and `image_grid_thw` (B, 3) in the packed layout: patches in time,
+            height and width. `pixel_values` is (B * patches, 3 * frames * patch * patch) packed,
+            where the patches of a cell follow each other; (B, 1, 3, S, S) otherwise.
+        """
+        batch, size = images.shape[:2]
+        if not self.packed:
+            pictures = np.stack([values[c][images[..., c]] for c in range(3)], axis=1)
+            return {"pixel_values": torch.from_numpy(pictures[:, None])}
+        rows, patch, merge = size // (self.patch * self.merge), self.patch, self.merge
+        cells = images.reshape(batch, rows, merge, patch, rows, merge, patch, 3)
+        cells = cells.transpose(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3, patch, patch)
+        patches = np.empty((len(cells), 3, self.frames, patch, patch), dtype=np.float32)
+        for channel in range(3):
+            patches[:, channel] = values[channel][cells[:, channel]][:, None]
+        side = rows * merge
+        return {
+            "pixel_values": torch.from_numpy(patches.reshape(len(cells), -1)),
+            "image_grid_thw": torch.tensor([[1, side, side]]).repeat(batch, 1),
+        }

@@ -1,0 +1,85 @@
+"""Where a trunk comes from: the tiny one of this package, a folder, or the Hugging Face hub."""
+
+import contextlib
+import json
+import re
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from transformers.utils import logging as transformers_logging
+
+from raydual.errors import ConfigError, RaydualError
+
+TINY = "tiny"
+TINY_FOLDER = Path(__file__).parent / "tiny"
+
+_HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+_HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.safetensors")
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+    json.JSONDecodeError,
+)
+
+
+def resolve(name_or_path: str) -> str:
+    """Turn `model.trunk` into a folder; what a hub id names is downloaded once, and kept.
+
+    `tiny` is the folder inside this package. Whatever looks like a path (a leading `.`, `/` or
+    `~`, more than one slash, a first part that is a folder here) is never looked up on the hub.
+
+    Raises:
+        ConfigError: there is no such folder, or the hub or the id cannot be reached.
+    """
+    if name_or_path == TINY:
+        return str(TINY_FOLDER)
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        return str(path)
+    inside_a_folder = "/" in name_or_path and Path(path.parts[0]).is_dir()
+    if inside_a_folder or not _HUB_ID.fullmatch(name_or_path):
+        raise ConfigError(
+            f"model.trunk: there is no folder {name_or_path!r}; give `{TINY}`, a hub id such as "
+            "Qwen/Qwen2-VL-2B-Instruct, or a folder that holds config.json and the weights."
+        )
+    advice = f"Give `{TINY}`, a folder, or an id of the hub while it can be reached."
+    with one_line_errors(f"model.trunk {name_or_path!r}", ConfigError, advice):
+        return str(snapshot_download(name_or_path, allow_patterns=list(_HUB_FILES)))
+
+
+@contextlib.contextmanager
+def one_line_errors(what: str, error: type[RaydualError], advice: str) -> Iterator[None]:
+    """Turn what Hugging Face's loaders raise into one line: `what`, the cause, `advice`.
+
+    Raises:
+        error: anything in the block could not be read.
+    """
+    try:
+        yield
+    except _UNREADABLE as cause:
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        reason = lines[0] if lines else type(cause).__name__
+        raise error(f"{what} cannot be loaded: {reason.rstrip('.')}. {advice}") from cause
+
+
+@contextlib.contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Silence progress bars, load reports and deprecations of transformers inside the block."""
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,229 @@
+"""The trunk: any Hugging Face vision-language model, read at its last hidden state.
+
+The tiny trunk is a Qwen2-VL of 0.75 million parameters without weights: `tiny/` holds its
+config, image processor (patches of 8 pixels, each an image token) and tokenizer: byte-level BPE
+over Qwen's pre-tokenizer, 512 tokens, trained on `PROMPT` with shapes, colours and everyday
+things as categories, singular and plural, and numbers up to 99.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel
+
+from raydual.errors import CheckpointError, ConfigError, RaydualError
+from raydual.model.adapters import (
+    LoraSettings,
+    add_adapters,
+    load_adapters,
+    save_adapters,
+    without_adapters,
+)
+from raydual.model.image_tokens import ImageTokens
+from raydual.model.prompt import NUM_READOUTS
+from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers, resolve
+
+ADAPTER_FOLDER = "adapter"
+READOUT_FILE = "readout.safetensors"
+
+_FOR_TRAINING = "Give `tiny`, the id of a model that can be reached, or a whole folder."
+_FOR_CHECKPOINT = "The checkpoint is incomplete or damaged; use another one."
+
+
+class Trunk(nn.Module):
+    """All shared parameters: a vision-language model without its vocabulary head, and `readout`.
+
+    `readout` (3, D) are the input embeddings of `<x>`, `<y>` and `<done>`. They replace whatever
+    was embedded at the last three positions, so that they are trained without a larger
+    vocabulary, under LoRA as well.
+
+    Attributes:
+        hidden_size: D.
+        grid: rows and columns of image tokens.
+    """
+
+    def __init__(self, model: Any, readout: Tensor, image_size: int) -> None:
+        super().__init__()
+        self.model = model
+        self.readout = nn.Parameter(readout)
+        layout = ImageTokens.from_config(model.config)
+        self.grid = layout.grid(image_size)
+        self.hidden_size: int = model.config.get_text_config().hidden_size
+        self._image_token_id = layout.token_id
+        model.get_input_embeddings().register_forward_hook(self._put_readouts)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        *,
+        image_size: int,
+        lora: LoraSettings | None,
+        seed: int,
+        trust_remote_code: bool = False,
+        gradient_checkpointing: bool = False,
+        base_dtype: torch.dtype = torch.float32,
+    ) -> "Trunk":
+        """Start a training from `tiny` (random weights), a folder or a hub id.
+
+        Of a checkpoint of this project, adapters are merged into the weights and the readout
+        embeddings are taken along.
+
+        Args:
+            name_or_path: `tiny`, a folder, or a hub id.
+            image_size: side of the square images in pixels.
+            lora: None or rank 0 trains every weight.
+            seed: of every new weight; torch's global generator is left as it was.
+            trust_remote_code: run the Python that comes with a checkpoint.
+            gradient_checkpointing: recompute layers in the backward pass, to save memory.
+            base_dtype: of the frozen weights under LoRA; what is trained is always float32.
+
+        Raises:
+            ConfigError: it cannot be found or read, is of no known family, or does not take
+                images of this size.
+            CheckpointError: it is a damaged checkpoint of this project.
+        """
+        source = resolve(name_or_path)
+        adapted = lora if lora is not None and lora.r > 0 else None
+        dtype = base_dtype if adapted else torch.float32
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            if source == str(TINY_FOLDER):
+                config = AutoConfig.from_pretrained(source)
+                model = AutoModel.from_config(config, dtype=dtype)
+            else:
+                model = _load_model(source, dtype, trust_remote_code, ConfigError, _FOR_TRAINING)
+            if (Path(source) / ADAPTER_FOLDER).is_dir():
+                model = load_adapters(model, Path(source) / ADAPTER_FOLDER).merge_and_unload()
+            readout = _initial_readout(model, Path(source))
+            if adapted:
+                model = add_adapters(model, adapted)
+        return cls(model, readout, image_size)._checkpointing(gradient_checkpointing)
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | Path,
+        *,
+        image_size: int,
+        trust_remote_code: bool = False,
+        gradient_checkpointing: bool = False,
+    ) -> "Trunk":
+        """Restore what `save_pretrained` wrote, equal to the bit; adapters stay apart.
+
+        Raises:
+            CheckpointError: a file is missing, truncated or of another model.
+        """
+        folder = Path(directory)
+        missing = [n for n in ("config.json", READOUT_FILE) if not (folder / n).is_file()]
+        if missing:
+            raise CheckpointError(
+                f"{folder} is no checkpoint of a trunk, it lacks {' and '.join(missing)}; "
+                "give a folder such as runs/NAME/latest_checkpoint."
+            )
+        model = _load_model(
+            str(folder), "auto", trust_remote_code, CheckpointError, _FOR_CHECKPOINT
+        )
+        if (folder / ADAPTER_FOLDER).is_dir():
+            model = load_adapters(model, folder / ADAPTER_FOLDER)
+        trunk = cls(model, _read_readout(folder, model), image_size)
+        return trunk._checkpointing(gradient_checkpointing)
+
+    def save_pretrained(
+        self, directory: str | Path, state_dict: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """Write the base model for `AutoModel`, `adapter/` under LoRA, and the readouts.
+
+        Args:
+            directory: made if it is not there.
+            state_dict: all of this trunk's weights, whole; to be given where the trunk's own
+                are sharded.
+        """
+        folder = Path(directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        state = dict(self.state_dict() if state_dict is None else state_dict)
+        readout = state.pop("readout")
+        save_file({"readout": readout.detach().cpu().contiguous()}, folder / READOUT_FILE)
+        state = {name.removeprefix("model."): value for name, value in state.items()}
+        model = self.model
+        if isinstance(model, peft.PeftModel):
+            save_adapters(model, state, folder / ADAPTER_FOLDER)
+            model, state = model.get_base_model(), without_adapters(state)
+        with quiet_transformers():
+            model.save_pretrained(folder, state_dict=state)
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Read the last hidden state at the readout tokens and at the image tokens.
+
+        Args:
+            inputs: what `Prompter.encode` returns, on the trunk's device.
+
+        Returns:
+            readouts (B, 3, D) of `<x>`, `<y>`, `<done>`, and cells (B, rows * columns, D), row by
+            row from the top left; both float32.
+        """
+        hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state
+        first = (inputs["input_ids"] == self._image_token_id).int().argmax(dim=1)
+        cells = torch.arange(self.grid[0] * self.grid[1], device=hidden.device) + first[:, None]
+        examples = torch.arange(len(hidden), device=hidden.device)[:, None]
+        return hidden[:, -NUM_READOUTS:].float(), hidden[examples, cells].float()
+
+    def _put_readouts(self, module: nn.Module, args: tuple[Any, ...], embedded: Tensor) -> Tensor:
+        readout = self.readout.to(embedded.dtype).expand(len(embedded), -1, -1)
+        return torch.cat([embedded[:, :-NUM_READOUTS], readout], dim=1)
+
+    def _checkpointing(self, wanted: bool) -> "Trunk":
+        if wanted:
+            with quiet_transformers():
+                self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        return self
+
+
+def _load_model(
+    source: str,
+    dtype: torch.dtype | str,
+    trust_remote_code: bool,
+    error: type[RaydualError],
+    advice: str,
+) -> Any:
+    """The model at `source` with no weight left to chance; adapters beside it are left alone."""
+    with one_line_errors(f"The trunk {source!r}", error, advice), quiet_transformers():
+        model, report = AutoModel.from_pretrained(
+            source,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise error(
+            f"The trunk {source!r} lacks {len(missing)} weights, {missing[0]} first. {advice}"
+        )
+    return model
+
+
+def _initial_readout(model: Any, folder: Path) -> Tensor:
+    """(3, D) float32: a checkpoint's own, or random ones as large as the token embeddings."""
+    if (folder / READOUT_FILE).is_file():
+        return _read_readout(folder, model)
+    table = model.get_input_embeddings().weight.detach().float()
+    return torch.randn(NUM_READOUTS, table.shape[1]) * table.std()
+
+
+def _read_readout(folder: Path, model: Any) -> Tensor:
+    path = folder / READOUT_FILE
+    with one_line_errors(str(path), CheckpointError, _FOR_CHECKPOINT):
+        readout = load_file(path)["readout"]
+    expected = (NUM_READOUTS, model.config.get_text_config().hidden_size)
+    if readout.shape != expected:
+        raise CheckpointError(
+            f"{path} holds readouts of shape {tuple(readout.shape)}, the trunk beside it takes "
+            f"{expected}: they are of two checkpoints. Use another one."
+        )
+    return readout

@@ -1,0 +1,75 @@
+"""Save and load everything that a run can be resumed from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydual.errors import CheckpointError
+from raydual.model.counter import DualTaskCounter
+from raydual.training.loop import EpochResult, TrainState
+from raydual.training.run_folder import LATEST, RunFolder, best_of
+
+STATE_FILE = "training_state.pt"
+
+
+def save(
+    folder: RunFolder, counter: DualTaskCounter, state: TrainState, result: EpochResult
+) -> None:
+    """Save the bests that this epoch gave, then `latest_checkpoint` with the training's state.
+
+    Latest comes last: a crash before it repeats the epoch, and saves the same bests again.
+    """
+    about = {"epoch": result.epoch, "metrics": result.metrics}
+
+    def write_model(path: Path) -> None:
+        counter.save_pretrained(path, **about)
+
+    def write_all(path: Path) -> None:
+        counter.save_weights(path)
+        torch.save(_state_dict(state), path / STATE_FILE)
+        counter.save_manifest(path, **about)
+
+    for task in result.improved:
+        folder.publish(best_of(task), write_model)
+    folder.publish(LATEST, write_all)
+
+
+def load_state(path: Path, state: TrainState) -> None:
+    """Restore optimizers, schedules, stoppers and the epoch from a `latest_checkpoint`.
+
+    Raises:
+        CheckpointError: the folder holds no training state, a damaged one, or one of another
+            model or strategy.
+    """
+    saved = _read(path / STATE_FILE)
+    try:
+        for name, optimizer in state.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        for name, stopper in state.stoppers.items():
+            stopper.load_state_dict(saved["stoppers"][name])
+        state.epoch = saved["epoch"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / STATE_FILE} is of another training: {error}") from None
+
+
+def _state_dict(state: TrainState) -> dict[str, Any]:
+    return {
+        "epoch": state.epoch,
+        "optimizers": {name: o.state_dict() for name, o in state.optimizers.items()},
+        "stoppers": {name: s.state_dict() for name, s in state.stoppers.items()},
+    }
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"{path.parent} cannot be resumed: it has no {path.name}; latest_checkpoint has"
+        ) from None
+    except Exception as error:  # torch.load raises whatever the bytes make it raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} cannot be read: {reason}") from None

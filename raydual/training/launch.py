@@ -1,0 +1,111 @@
+"""Check everything that can be checked, then train: here, or on Ray."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from raydual.config import Config, load
+from raydual.data.batches import read_splits
+from raydual.data.formats.synthetic import SynthConfig, rows
+from raydual.data.plan import num_rows
+from raydual.data.schema import MANIFEST, write_dataset
+from raydual.data.storage import join, open_filesystem
+from raydual.errors import CheckpointError, ConfigError, DataError
+from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
+from raydual.training.trackers import Note, OnEvent
+
+SYNTHETIC = "synthetic"
+SYNTHETIC_IMAGES = 6000
+
+
+def launch(config: Config, on_event: OnEvent) -> None:
+    """Train `config.run.name`, which has to be given, to its end.
+
+    Raises:
+        RaydualError: what `preflight` finds before anything starts, and what `fit` raises.
+    """
+    assert config.run.name is not None
+    config = _absolute(config, on_event)
+    folder = RunFolder(config.run.storage, str(config.run.name))
+    preflight(config, folder, on_event)
+    on_event(Note(f"Run {config.run.name} in {folder.path}"))
+    if config.scale.num_workers == 0:
+        from raydual.training.run import run_here
+
+        run_here(config, on_event)
+    else:
+        from raydual.training.trainer import run_on_ray
+
+        run_on_ray(config, on_event)
+    on_event(Note(f"Checkpoints, metrics.jsonl and samples/ are in {folder.path}"))
+
+
+def preflight(config: Config, folder: RunFolder, on_event: OnEvent) -> None:
+    """Find what would fail later: the run's folder, the dataset, the trunk.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: one line on what is wrong.
+    """
+    if folder.exists() and not config.run.resume:
+        raise ConfigError(
+            f"{folder.path} is there already; go on with `raydual train --resume {folder.path}`, "
+            "or take another run.name"
+        )
+    train, val = read_splits(config)
+    workers = max(1, config.scale.num_workers)
+    if num_rows(train) < workers:
+        raise DataError(
+            f"{config.data.path} has {num_rows(train)} training rows for {workers} workers; "
+            "each worker needs one"
+        )
+    from raydual.model.prompt import Prompter
+
+    Prompter.from_pretrained(
+        config.model.trunk,
+        config.data.image_size,
+        trust_remote_code=config.model.trust_remote_code,
+    )
+    on_event(Note(f"{num_rows(train)} training and {num_rows(val)} validation images"))
+
+
+def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
+    """Return the configuration of a run to go on with, overrides applied to it.
+
+    Raises:
+        CheckpointError: there is no run there, or nothing to resume from.
+        ConfigError: the overrides are wrong, or rename the run.
+    """
+    storage, _, name = run_folder.rstrip("/").rpartition("/")
+    folder = RunFolder(storage or ".", name)
+    if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
+        raise CheckpointError(f"{run_folder} is no run that can be resumed: it has no {LATEST}")
+    own = [f"run.storage={storage or '.'}", f"run.name={name}", "run.resume=true"]
+    return load(file, [*overrides, *own], base=saved.decode())
+
+
+def _absolute(config: Config, on_event: OnEvent) -> Config:
+    """Make local paths absolute, since workers run elsewhere, and draw the synthetic dataset."""
+    storage = _absolute_path(config.run.storage)
+    path = config.data.path
+    path = _synthetic(storage, on_event) if path == SYNTHETIC else _absolute_path(path)
+    trunk = config.model.trunk
+    if Path(trunk).expanduser().is_dir():
+        trunk = _absolute_path(trunk)
+    return config.with_values(run__storage=storage, data__path=path, model__trunk=trunk)
+
+
+def _absolute_path(path: str) -> str:
+    return path if "://" in path else open_filesystem(path)[1]
+
+
+def _synthetic(storage: str, on_event: OnEvent) -> str:
+    """Return the path of the default synthetic dataset, drawn on first use, beside the runs."""
+    drawing = SynthConfig(images=SYNTHETIC_IMAGES)
+    version = hashlib.blake2b(drawing.model_dump_json().encode(), digest_size=4).hexdigest()
+    path = join(storage, f".datasets/synthetic-{version}")
+    filesystem, root = open_filesystem(path)
+    if not filesystem.get_file_info(f"{root}/{MANIFEST}").is_file:
+        on_event(Note(f"Drawing {drawing.images} synthetic images into {path}"))
+        write_dataset(rows(drawing), path, source="synthetic")
+    return path

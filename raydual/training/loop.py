@@ -1,0 +1,228 @@
+"""The loop: one optimizer step a task in every iteration, on one shared trunk.
+
+`fit` is a generator and knows no Ray and no files: whoever runs it prints, reports and saves
+between two epochs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydual.data.batches import BatchStream
+from raydual.data.examples import Batch
+from raydual.metrics import Means, Medians, Weighted
+from raydual.tasks import SEPARATE, TASKS, Objective, objectives
+from raydual.training.early_stopping import EarlyStopping
+from raydual.training.optim import TaskOptimizer
+from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
+from raydual.training.watch import GradientCosine, Watch, peak_memory
+
+CHECK_EVERY = 20
+
+OnProgress = Callable[[int, int, int], None]
+"""Called with (epoch, iterations done, iterations of the epoch)."""
+
+
+@dataclass
+class TrainState:
+    """Everything that a resumed training needs beside the weights.
+
+    epoch: the last one that was finished, 0 before the first.
+    """
+
+    optimizers: dict[str, TaskOptimizer]
+    stoppers: dict[str, EarlyStopping]
+    epoch: int = 0
+
+    def ended(self, rule: str) -> bool:
+        """Whether `all` tasks have used up their patience, or `any` has."""
+        exhausted = [stopper.exhausted for stopper in self.stoppers.values()]
+        return all(exhausted) if rule == "all" else any(exhausted)
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What an epoch gave, the same on every rank.
+
+    metrics: `train/*` and `val/*`, means over all examples of all ranks. improved: the tasks with
+    a new best validation loss. stalled: validations without improvement, by task. ended: whether
+    patience ends the training here. bad_rows: id and reason of images that were skipped.
+    """
+
+    epoch: int
+    metrics: dict[str, float]
+    improved: list[str]
+    stalled: dict[str, int]
+    ended: bool
+    bad_rows: list[tuple[str, str]] = field(default_factory=list)
+
+
+def fit(
+    model: ParallelCounter,
+    state: TrainState,
+    stream: BatchStream,
+    on_progress: OnProgress = lambda epoch, done, total: None,
+) -> Iterator[EpochResult]:
+    """Train until patience or `train.epochs` is used up; yield after every validation.
+
+    `state` is advanced before each yield, so that saving it there resumes at the next epoch.
+
+    Raises:
+        TrainingError: a loss that is not finite, or more corrupt images than tolerated.
+    """
+    config = stream.config
+    if state.ended(config.train.stop) or state.epoch >= config.train.epochs:
+        return
+    ahead = stream.train(state.epoch + 1)
+    try:
+        while True:
+            epoch = state.epoch + 1
+            torch.manual_seed(_torch_seed(config.seed, epoch, stream.rank))
+            metrics, bad_rows = train_epoch(model, state, stream, ahead, epoch, on_progress)
+            last = epoch == config.train.epochs
+            ahead = ahead if last else stream.train(epoch + 1)
+            metrics |= validate(model, stream)
+            improved = [
+                task.name
+                for task in TASKS
+                if state.stoppers[task.name].update(metrics.get(task.monitor, float("nan")))
+            ]
+            state.epoch = epoch
+            stalled = {name: stopper.stalled for name, stopper in state.stoppers.items()}
+            ended = state.ended(config.train.stop)
+            yield EpochResult(epoch, metrics, improved, stalled, ended, bad_rows)
+            if ended or last:
+                return
+    finally:
+        ahead.close()
+
+
+def train_epoch(
+    model: ParallelCounter,
+    state: TrainState,
+    stream: BatchStream,
+    iterations: Iterable[list[dict[str, Batch]]],
+    epoch: int,
+    on_progress: OnProgress,
+) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Run one epoch of iterations; return its metrics and the rows that had to be skipped."""
+    goals = objectives(stream.config)
+    model.counter.train()
+    means, watch, cosine = Means(), Watch(goals, epoch, stream), GradientCosine()
+    started, waited, done = time.perf_counter(), 0.0, 0
+    on_progress(epoch, 0, stream.iterations)
+    source = iter(iterations)
+    while True:
+        before = time.perf_counter()
+        micro = next(source, None)
+        waited += time.perf_counter() - before
+        if micro is None:
+            break
+        micro = [{name: b.to(model.device) for name, b in batches.items()} for batches in micro]
+        means.update(iteration(model, state.optimizers, goals, micro, watch, cosine))
+        done += 1
+        if done % CHECK_EVERY == 0:
+            watch.check()
+        on_progress(epoch, done, stream.iterations)
+    watch.check()
+    seconds = time.perf_counter() - started
+    metrics = {f"train/{name}": value for name, value in means.compute().items()}
+    metrics |= {f"train/lr_{name}": o.lr for name, o in state.optimizers.items()}
+    metrics |= cosine.metrics() | {
+        "train/samples_per_s": stream.rows / seconds,
+        "train/waiting_share": waited / seconds,
+        "train/seconds": seconds,
+        "train/peak_memory_gib": peak_memory(model.device),
+    }
+    return metrics, watch.bad_rows()
+
+
+def iteration(
+    model: ParallelCounter,
+    optimizers: dict[str, TaskOptimizer],
+    goals: tuple[Objective, ...],
+    micro: list[dict[str, Batch]],
+    watch: Watch,
+    cosine: GradientCosine,
+) -> dict[str, Weighted]:
+    """Take one step an objective, each on the gradients of that objective alone.
+
+    micro: the batches of the iteration, by objective; several where gradients are accumulated.
+    Returns what the criteria reported, and each step's gradient norm.
+    """
+    counts = valid_counts(goals, micro)
+    figures: dict[str, list[Weighted]] = {}
+    for objective in goals:
+        optimizer = optimizers[objective.name]
+        for i, batches in enumerate(micro):
+            batch = batches[objective.name]
+            local = model.no_sync(objective.tasks) if i + 1 < len(micro) else nullcontext()
+            with local:
+                loss = torch.zeros((), device=model.device)
+                outputs = model.forward(batch, objective.tasks)
+                for task, output in zip(objective.tasks, outputs, strict=True):
+                    judged = task.criterion(output, batch.targets[task.name], model.counter.grid)
+                    valid = batch.targets[task.name].valid
+                    total = (judged.objective * valid).sum()
+                    scale = world_size() / counts[objective.name, task.name]
+                    loss = loss + objective.weight(task) * total * scale
+                    watch.see(task, judged.objective, valid)
+                    for name, figure in judged.figures.items():
+                        figures.setdefault(name, []).append(figure)
+                loss.backward()
+        cosine.see(optimizer)
+        norm = optimizer.step()
+        figures[f"grad_norm_{objective.name}"] = [(norm[None], torch.ones_like(norm[None]))]
+    cosine.next_iteration()
+    watch.next_iteration(micro)
+    return {name: _joined(parts) for name, parts in figures.items()}
+
+
+def valid_counts(
+    goals: tuple[Objective, ...], micro: list[dict[str, Batch]]
+) -> dict[tuple[str, str], Tensor]:
+    """Count the valid targets of the iteration over all ranks, by (objective, task); at least 1.
+
+    DDP averages gradients over ranks: a loss summed over examples and scaled by world size over
+    this count gives the gradient of the mean over all valid examples, wherever they are.
+    """
+    keys = [(o.name, t.name) for o in goals for t in o.tasks]
+    local = [sum(b[o].targets[t].valid.sum() for b in micro) for o, t in keys]
+    counts = sum_over_ranks(torch.stack([torch.as_tensor(c) for c in local]))
+    return dict(zip(keys, counts.clamp(min=1).unbind(), strict=True))
+
+
+def validate(model: ParallelCounter, stream: BatchStream) -> dict[str, float]:
+    """Judge every task on the whole validation split; the same figures for any number of ranks."""
+    model.counter.eval()
+    means, medians = Means(), Medians()
+    batches = stream.val()
+    try:
+        for by_task in batches:
+            for objective in SEPARATE:
+                (task,) = objective.tasks
+                batch = by_task[objective.name].to(model.device)
+                target = batch.targets[task.name]
+                judged = task.criterion(model.evaluate(batch, task), target, model.counter.grid)
+                means.update(judged.figures)
+                medians.update(judged.medians)
+    finally:
+        batches.close()
+    figures = means.compute() | medians.compute()
+    return {f"val/{name}": value for name, value in figures.items()}
+
+
+def _joined(parts: list[Weighted]) -> Weighted:
+    values, weights = zip(*parts, strict=True)
+    return torch.cat(values), torch.cat(weights)
+
+
+def _torch_seed(seed: int, epoch: int, rank: int) -> int:
+    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])

@@ -1,0 +1,135 @@
+"""One rank's share of a run: build or resume, fit, and on rank 0 save and track."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from raydual.config import Config
+from raydual.data.batches import BatchStream, Source
+from raydual.model.counter import DualTaskCounter
+from raydual.tasks import COORD, TASKS, objectives
+from raydual.training import checkpoint
+from raydual.training.early_stopping import EarlyStopping
+from raydual.training.loop import EpochResult, TrainState, fit
+from raydual.training.optim import TaskOptimizer, check_ownership
+from raydual.training.parallel import ParallelCounter
+from raydual.training.pictures import answers, panel
+from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
+from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
+
+Report = Callable[[EpochResult], None]
+
+
+def run_training(
+    config: Config,
+    source: Source,
+    device: torch.device,
+    on_event: OnEvent,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    report: Report = lambda result: None,
+) -> None:
+    """Train `config.run.name` to its end, from `latest_checkpoint` where there is one.
+
+    Called on every rank; `report` is called on every rank after each epoch, when rank 0 has
+    saved it. `on_event` hears of rank 0 only.
+
+    Raises:
+        RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
+    """
+    assert config.run.name is not None
+    folder = RunFolder(config.run.storage, config.run.name)
+    counter = DualTaskCounter.from_config(config, _base_dtype(config, device))
+    stream = BatchStream(config, counter.prompter, source, rank, world_size)
+    if folder.has_checkpoint(LATEST):
+        with folder.checkpoint(LATEST) as path:
+            counter.load_pretrained(path)
+            model, state = _start(config, counter, stream, device)
+            checkpoint.load_state(path, state)
+    else:
+        model, state = _start(config, counter, stream, device)
+
+    def on_progress(epoch: int, done: int, total: int) -> None:
+        if rank == 0:
+            on_event(Step(epoch, done, total))
+
+    recorder = _Recorder(config, folder, model, stream, on_event) if rank == 0 else None
+    try:
+        for result in fit(model, state, stream, on_progress):
+            if recorder is not None:
+                recorder.save(result, state)
+            report(result)
+    finally:
+        if recorder is not None:
+            recorder.close()
+
+
+def _start(
+    config: Config, counter: DualTaskCounter, stream: BatchStream, device: torch.device
+) -> tuple[ParallelCounter, TrainState]:
+    model = ParallelCounter(counter, device)
+    goals = objectives(config)
+    total = config.train.epochs * stream.iterations
+    optimizers = {o.name: TaskOptimizer(counter, o, config, total) for o in goals}
+    check_ownership(counter, goals, optimizers)
+    sections = {task.name: task.settings(config) for task in TASKS}
+    stoppers = {name: EarlyStopping(s.patience, s.min_delta) for name, s in sections.items()}
+    return model, TrainState(optimizers, stoppers)
+
+
+def _base_dtype(config: Config, device: torch.device) -> torch.dtype:
+    on_gpu = config.model.dtype == "auto" and device.type == "cuda"
+    return torch.bfloat16 if on_gpu or config.model.dtype == "bfloat16" else torch.float32
+
+
+class _Recorder:
+    """What rank 0 does between two epochs: checkpoints, metrics, pictures, trackers."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: RunFolder,
+        model: ParallelCounter,
+        stream: BatchStream,
+        on_event: OnEvent,
+    ) -> None:
+        self._folder, self._model, self._on_event = folder, model, on_event
+        folder.write(CONFIG_FILE, config.to_yaml().encode())
+        pictured = stream.first_val_batches(config.log.images) if config.log.images else {}
+        self._pictured = pictured.get(COORD.name)
+        self._scratch = tempfile.TemporaryDirectory()
+        local = folder.local() or Path(self._scratch.name)
+        self._wandb = WandbTracker(config, folder.name, local, on_event)
+
+    def save(self, result: EpochResult, state: TrainState) -> None:
+        """Save an epoch; the console hears of it when everything is on disk."""
+        checkpoint.save(self._folder, self._model.counter, state, result)
+        self._folder.record(result.epoch, result.metrics)
+        picture = None
+        if self._pictured is not None:
+            picture = panel(answers(self._model, self._pictured))
+            png = io.BytesIO()
+            picture.save(png, "PNG")
+            self._folder.write(f"samples/epoch_{result.epoch:04d}.png", png.getvalue())
+        self._wandb.log(result, picture)
+        self._on_event(result)
+
+    def close(self) -> None:
+        """Close the trackers."""
+        self._wandb.finish()
+        self._scratch.cleanup()
+
+
+def run_here(config: Config, on_event: OnEvent) -> None:
+    """Train in this process, without Ray (`scale.num_workers=0`)."""
+    from raydual.data.loading import load_here
+
+    device = torch.device("cuda" if config.scale.use_gpu else "cpu")
+    on_event(Note(f"Training in this process on {device}, without Ray"))
+    run_training(config, load_here, device, on_event)

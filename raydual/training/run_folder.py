@@ -1,0 +1,154 @@
+"""The folder of one run, local or in a bucket: what is in it appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.fs as pafs
+
+from raydual.data.storage import join, open_filesystem
+from raydual.errors import CheckpointError
+from raydual.model.files import MANIFEST, read_manifest
+
+CONFIG_FILE = "config.yaml"
+METRICS_FILE = "metrics.jsonl"
+LATEST = "latest_checkpoint"
+
+
+def best_of(task: str) -> str:
+    """Return the name of the folder that holds a task's best checkpoint."""
+    return f"best_{task}_checkpoint"
+
+
+class RunFolder:
+    """Files and checkpoints of one run under `storage`/`name`."""
+
+    def __init__(self, storage: str, name: str) -> None:
+        self.name = name
+        self.path = join(storage, name)
+        self._fs, self._root = open_filesystem(self.path)
+        self._local = isinstance(self._fs, pafs.LocalFileSystem)
+
+    def exists(self) -> bool:
+        """Whether there is anything in the folder yet."""
+        info = self._fs.get_file_info(self._root)
+        return info.type == pafs.FileType.Directory and bool(self._list(self._root))
+
+    def publish(self, name: str, write: Callable[[Path], None]) -> None:
+        """Replace the checkpoint `name` by what `write` puts into the folder it is given.
+
+        The new one is completed beside the old one before that is removed, its manifest last, so
+        that at any instant one of the two is whole; `checkpoint` finds that one.
+        """
+        self.recover(name)
+        beside = self._beside(name)
+        self._remove(beside)
+        self._fs.create_dir(self._root)
+        if self._local:
+            Path(beside).mkdir()
+            write(Path(beside))
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                write(Path(scratch))
+                self._copy(pafs.LocalFileSystem(), scratch, beside)
+        self._replace(name)
+
+    def recover(self, name: str) -> None:
+        """Finish the replacement that a crash interrupted, if there was one."""
+        if self._is_whole(self._beside(name)) and not self._is_whole(f"{self._root}/{name}"):
+            self._replace(name)
+
+    @contextlib.contextmanager
+    def checkpoint(self, name: str) -> Iterator[Path]:
+        """Yield a local folder with the checkpoint, fetched from the bucket where it lies in one.
+
+        Raises:
+            CheckpointError: there is none, or it is incomplete.
+        """
+        self.recover(name)
+        if self._local:
+            read_manifest(Path(self._root) / name)
+            yield Path(self._root) / name
+            return
+        if not self._is_whole(f"{self._root}/{name}"):
+            raise CheckpointError(f"no checkpoint at {self.path}/{name}")
+        with tempfile.TemporaryDirectory() as scratch:
+            pafs.copy_files(f"{self._root}/{name}", scratch, source_filesystem=self._fs)
+            read_manifest(Path(scratch))
+            yield Path(scratch)
+
+    def has_checkpoint(self, name: str) -> bool:
+        """Whether there is a checkpoint of this name, after a crash too."""
+        self.recover(name)
+        return self._is_whole(f"{self._root}/{name}")
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file."""
+        path = f"{self._root}/{name}"
+        self._fs.create_dir(path.rpartition("/")[0])
+        with self._fs.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def read(self, name: str) -> bytes | None:
+        """Read a file; None where there is none."""
+        path = f"{self._root}/{name}"
+        if self._fs.get_file_info(path).type != pafs.FileType.File:
+            return None
+        with self._fs.open_input_stream(path) as stream:
+            return stream.read()
+
+    def record(self, epoch: int, metrics: dict[str, Any]) -> None:
+        """Write the line of an epoch into metrics.jsonl; lines of that epoch or later go."""
+        lines = [line for line in self.history() if line["epoch"] < epoch]
+        lines.append({"epoch": epoch, **metrics})
+        self.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl, by epoch."""
+        content = self.read(METRICS_FILE) or b""
+        return [json.loads(line) for line in content.decode().splitlines()]
+
+    def local(self) -> Path | None:
+        """The folder on this machine, or None in a bucket."""
+        return Path(self._root) if self._local else None
+
+    def _beside(self, name: str) -> str:
+        return f"{self._root}/.{name}.new"
+
+    def _replace(self, name: str) -> None:
+        self._remove(f"{self._root}/{name}")
+        if self._local:
+            self._fs.move(self._beside(name), f"{self._root}/{name}")
+        else:
+            self._copy(self._fs, self._beside(name), f"{self._root}/{name}")
+            self._remove(self._beside(name))
+
+    def _copy(self, source: pafs.FileSystem, folder: str, target: str) -> None:
+        """Copy a checkpoint to the run's file system, its manifest last."""
+        files = source.get_file_info(pafs.FileSelector(folder, recursive=True))
+        names = [f.path[len(folder) + 1 :] for f in files if f.is_file]
+        for name in sorted(names, key=lambda n: n == MANIFEST):
+            self._fs.create_dir(f"{target}/{name}".rpartition("/")[0])
+            pafs.copy_files(
+                f"{folder}/{name}",
+                f"{target}/{name}",
+                source_filesystem=source,
+                destination_filesystem=self._fs,
+            )
+
+    def _is_whole(self, folder: str) -> bool:
+        return self._fs.get_file_info(f"{folder}/{MANIFEST}").type == pafs.FileType.File
+
+    def _remove(self, folder: str) -> None:
+        if self._fs.get_file_info(folder).type == pafs.FileType.Directory:
+            if not self._local and self._is_whole(folder):
+                self._fs.delete_file(f"{folder}/{MANIFEST}")
+            self._fs.delete_dir(folder)
+
+    def _list(self, folder: str) -> list[pafs.FileInfo]:
+        return self._fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))

@@ -1,0 +1,187 @@
+"""The loop under Ray Train: a `TorchTrainer` whose workers each run one rank."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.util.queue import Queue
+
+from raydual.config import Config, build
+from raydual.data.storage import join
+from raydual.data.stream import load_with_ray
+from raydual.errors import ConfigError, RaydualError, TrainingError
+from raydual.training.loop import EpochResult
+from raydual.training.run import run_training
+from raydual.training.trackers import Event, Note, OnEvent, Step
+
+DATA_CPUS = 1.0
+"""What Ray Data needs beside the training workers; with nothing left it would wait for ever."""
+
+STEPS_EVERY_S = 0.25
+
+QUIET = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def run_on_ray(config: Config, on_event: OnEvent) -> None:
+    """Train on the cluster that RAY_ADDRESS names, or on one started here for the purpose.
+
+    Raises:
+        ConfigError: the cluster cannot hold the workers; nothing has been started.
+        TrainingError: the training failed, after `run.max_failures` restarts.
+    """
+    with connected(on_event):
+        check_fits(config, ray.cluster_resources())
+        scale = config.scale
+        on_event(Note(f"Starting {scale.num_workers} worker(s), each {_resources(config)}"))
+        with _events(on_event) as queue:
+            trainer = ray.train.torch.TorchTrainer(
+                _train_worker,
+                train_loop_config={"config": config.model_dump(), "queue": queue},
+                scaling_config=ScalingConfig(
+                    num_workers=scale.num_workers,
+                    use_gpu=scale.use_gpu,
+                    resources_per_worker=_resources(config),
+                ),
+                run_config=RunConfig(
+                    name=f"attempt-{time.time_ns()}",
+                    storage_path=join(join(config.run.storage, str(config.run.name)), ".ray"),
+                    failure_config=FailureConfig(max_failures=config.run.max_failures),
+                    logging_config=LoggingConfig(log_level="ERROR"),
+                ),
+            )
+            try:
+                trainer.fit()
+            except ray.train.TrainingFailedError as error:
+                raise _first_cause(error) from error
+
+
+def check_fits(config: Config, cluster: dict[str, float]) -> None:
+    """Compare what the workers and Ray Data need with what the cluster has.
+
+    Raises:
+        ConfigError: it does not fit, with the arithmetic.
+    """
+    scale = config.scale
+    workers = scale.num_workers * scale.cpus_per_worker
+    have, need = cluster.get("CPU", 0.0), workers + DATA_CPUS
+    if have < need:
+        fewer = int((have - DATA_CPUS) / scale.cpus_per_worker)
+        raise ConfigError(
+            f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
+            f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
+            f"cluster has {have:g}; at most scale.num_workers={max(0, fewer)} fit, or take a "
+            f"smaller scale.cpus_per_worker"
+        )
+    gpus = cluster.get("GPU", 0.0)
+    if scale.use_gpu and gpus < scale.num_workers:
+        raise ConfigError(
+            f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
+            f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
+        )
+
+
+@contextlib.contextmanager
+def connected(on_event: OnEvent) -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.update(QUIET)
+    address = os.environ.get("RAY_ADDRESS")
+    on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        logging_level="ERROR",
+        include_dashboard=None if address else False,
+        runtime_env={"env_vars": QUIET},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _resources(config: Config) -> dict[str, float]:
+    gpu = {"GPU": 1.0} if config.scale.use_gpu else {}
+    return {"CPU": config.scale.cpus_per_worker, **gpu}
+
+
+def _train_worker(setup: dict[str, Any]) -> None:
+    """Run one rank; Ray Train calls this in every worker."""
+    context = ray.train.get_context()
+    config = build(setup["config"])
+
+    def report(result: EpochResult) -> None:
+        ray.train.report({"epoch": result.epoch, **result.metrics})
+
+    run_training(
+        config,
+        load_with_ray,
+        ray.train.torch.get_device(),
+        _sender(setup["queue"]),
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        report=report,
+    )
+
+
+def _sender(queue: Queue) -> OnEvent:
+    """Return what sends events to the driver, steps a few times a second only, without waiting."""
+    last = 0.0
+
+    def send(event: Event) -> None:
+        nonlocal last
+        if isinstance(event, Step):
+            now = time.monotonic()
+            if now - last < STEPS_EVERY_S and event.done:
+                return
+            last = now
+        queue.actor.put_nowait.remote(event)
+
+    return send
+
+
+@contextlib.contextmanager
+def _events(on_event: OnEvent) -> Iterator[Queue]:
+    """Yield a queue whose events are handed to `on_event` by a thread of this process."""
+    queue = Queue(actor_options={"num_cpus": 0})
+
+    def listen() -> None:
+        while (event := queue.get()) is not None:
+            on_event(event)
+
+    thread = threading.Thread(target=listen, daemon=True)
+    thread.start()
+    try:
+        yield queue
+    finally:
+        queue.put(None)
+        thread.join(timeout=10)
+        queue.shutdown()
+
+
+def _first_cause(error: Exception) -> RaydualError:
+    """Find raydual's own error in what the workers raised, else say what they raised."""
+    failures = list(getattr(error, "worker_failures", {}).values())
+    for failure in failures:
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, RaydualError):
+                return seen
+            seen = getattr(seen, "cause", None) or seen.__cause__
+    lines = [line for line in str(failures[0] if failures else error).splitlines() if line.strip()]
+    return TrainingError(f"the training failed: {lines[-1].strip()}")

@@ -1,0 +1,131 @@
+"""What is watched while training: losses that are not finite, bad images, gradients, memory."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Sequence
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor
+
+from raydual.data.batches import BatchStream
+from raydual.data.examples import Batch
+from raydual.errors import TrainingError
+from raydual.metrics import gather
+from raydual.tasks import Objective, Task
+from raydual.training.optim import TaskOptimizer
+from raydual.training.parallel import sum_over_ranks
+
+COSINE_EVERY = 25
+_NEVER = 2**62
+
+
+class Watch:
+    """Find the first loss that is not finite, and count the rows that had to be skipped.
+
+    Losses are looked at on the device, and read back only in `check`, every few iterations.
+    """
+
+    def __init__(self, goals: Sequence[Objective], epoch: int, stream: BatchStream) -> None:
+        self._tasks = [task.name for objective in goals for task in objective.tasks]
+        self._epoch = epoch
+        self._allowed = stream.config.data.max_bad_fraction * stream.rows
+        self._limit = f"data.max_bad_fraction={stream.config.data.max_bad_fraction:g}"
+        self._rows = stream.rows
+        self._iteration = 1
+        self._bad_at: dict[str, Tensor] = {}
+        self._bad_rows: list[tuple[str, str]] = []
+
+    def see(self, task: Task, objective: Tensor, valid: Tensor) -> None:
+        """Take in the losses (B,) of a batch."""
+        broken = (~torch.isfinite(objective) & (valid > 0)).any()
+        at = torch.where(broken, self._iteration, _NEVER)
+        seen = self._bad_at.get(task.name)
+        self._bad_at[task.name] = at if seen is None else torch.minimum(seen, at)
+
+    def next_iteration(self, micro: Sequence[dict[str, Batch]]) -> None:
+        """Take in which rows of the iteration could not be decoded."""
+        for batches in micro:
+            for sample in next(iter(batches.values())).samples:
+                if sample.error is not None:
+                    self._bad_rows.append((sample.id, sample.error))
+        self._iteration += 1
+
+    def check(self) -> None:
+        """Raise on every rank what any rank has seen; a collective.
+
+        Raises:
+            TrainingError: a loss was NaN or infinite, or too many images are corrupt.
+        """
+        first = torch.stack([self._bad_at[name] for name in self._tasks])
+        if dist.is_initialized():
+            dist.all_reduce(first, dist.ReduceOp.MIN)
+        for task, iteration in zip(self._tasks, first.tolist(), strict=True):
+            if iteration != _NEVER:
+                raise TrainingError(
+                    f"loss_{task} is not finite in epoch {self._epoch}, iteration {iteration}; "
+                    f"the checkpoints of earlier epochs are whole; try a smaller {task}.lr"
+                )
+        bad = int(sum_over_ranks(torch.tensor(len(self._bad_rows), device=first.device)))
+        if bad > self._allowed:
+            names = ", ".join(name for name, _ in self.bad_rows()[:5])
+            raise TrainingError(
+                f"{bad} of {self._rows} images of epoch {self._epoch} are corrupt ({names}); "
+                f"{self._limit} allows {self._allowed:g}; see `raydual data check`"
+            )
+
+    def bad_rows(self) -> list[tuple[str, str]]:
+        """Return id and reason of the skipped rows of all ranks; a collective."""
+        return sorted(row for rows in gather(self._bad_rows) for row in rows)
+
+
+class GradientCosine:
+    """The cosine between two objectives' gradients on one trunk, sampled every 25 iterations.
+
+    It needs a copy of the first gradient. Where trunks are not shared, or there is only one
+    objective, there is nothing to compare.
+    """
+
+    def __init__(self) -> None:
+        self._iteration = 0
+        self._first: list[Tensor] | None = None
+        self._cosines: list[Tensor] = []
+
+    def see(self, optimizer: TaskOptimizer) -> None:
+        """Take in the gradients of one objective, after its backward pass, before its step."""
+        if self._iteration % COSINE_EVERY:
+            return
+        parameters = optimizer.trunk_parameters
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if self._first is None:
+            self._first, self._of = [g.clone() for g in gradients], parameters[0]
+        elif self._of is parameters[0]:
+            self._cosines.append(_cosine(self._first, gradients))
+
+    def next_iteration(self) -> None:
+        """Forget the gradients of this iteration."""
+        self._first = None
+        self._iteration += 1
+
+    def metrics(self) -> dict[str, float]:
+        """Return the mean over the samples of the epoch, where there is one."""
+        if not self._cosines:
+            return {}
+        return {"train/grad_cosine": float(torch.stack(self._cosines).mean())}
+
+
+def _cosine(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return F.cosine_similarity(
+        torch.cat([g.flatten() for g in a]), torch.cat([g.flatten() for g in b]), dim=0
+    )
+
+
+def peak_memory(device: torch.device) -> float:
+    """Return the peak memory so far in GiB: of the GPU, or of this process on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 2**30
