@@ -170,6 +170,8 @@ def _lookalikes(prints: list[_Print]) -> list[str]:
 
 def histogram(counts: list[int], bins: int = 12) -> list[tuple[str, int]]:
     """Label and number of rows for each of at most `bins` ranges of equal width."""
+    if not counts:
+        return []
     low, high = min(counts), max(counts)
     width = -(-(high - low + 1) // bins)
     starts = range(low, high + 1, width)
@@ -185,8 +187,8 @@ def show(report: Report, console: Console) -> None:
         splits.add_row(split, f"{info.images:,}", f"{info.objects:,}")
     console.print(splits)
     bars = histogram(report.counts)
-    most = max(number for _, number in bars)
-    counts = Table("objects", "images", "", title="Objects in an image", show_lines=False)
+    most = max((number for _, number in bars), default=1)
+    counts = Table("objects", "images", "", title="Objects in an image")
     for label, number in bars:
         counts.add_row(label, f"{number:,}", "█" * -(-40 * number // most))
     console.print(counts)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 X, Y, DONE = 0, 1, 2
+PLACE_STD = 0.02
 
 
 class Position(NamedTuple):
@@ -31,7 +32,8 @@ class Position(NamedTuple):
 class PointingHead(nn.Module):
     """A query from the readout tokens scores every image token; the strongest one answers.
 
-    Each cell predicts an offset from its own centre, at most one cell's side in x and in y. The
+    A cell's key knows its place in the grid, which a trunk with relative positions would first
+    have to learn. Each cell predicts an offset from its own centre, at most one cell's side in x and in y. The
     position is that of the strongest cell: an average over cells would land between two objects
     that are equally next.
     """
@@ -40,6 +42,7 @@ class PointingHead(nn.Module):
         super().__init__()
         self.query = _mlp(2 * hidden_size, hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
+        self.place = nn.Parameter(torch.randn(grid[0] * grid[1], hidden_size) * PLACE_STD)
         self.offset = nn.Sequential(nn.GELU(), nn.Linear(hidden_size, 2))
         self.scale = 1 / math.sqrt(hidden_size)
         rows, columns = grid
@@ -52,7 +55,7 @@ class PointingHead(nn.Module):
     def forward(self, readouts: Tensor, cells: Tensor) -> Position:
         """(B, 3, D), (B, cells, D) -> the position read out, all scores, all cells' positions."""
         query = self.query(readouts[:, [X, Y]].float().flatten(1))
-        keys = self.key(cells.float())
+        keys = self.key(cells.float()) + self.place
         scores = torch.einsum("bd,bcd->bc", query, keys) * self.scale
         offsets = self.offset(keys + query[:, None]).tanh()
         positions = (self.centres + offsets * self.steps).clamp(-1, 1)

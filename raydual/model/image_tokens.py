@@ -1,6 +1,5 @@
 """From pixels to what a vision tower takes, and the grid of image tokens that comes out of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +76,7 @@ class ImageTokens:
             )
         return image_size // cell, image_size // cell
 
-    def pixel_inputs(self, images: np.ndarray, values: np.ndarray) -> Mapping[str, Tensor]:
+    def pixel_inputs(self, images: np.ndarray, values: np.ndarray) -> dict[str, Tensor]:
         """Normalise and lay out a batch, equal to the bit to the family's own image processor.
 
         Args:

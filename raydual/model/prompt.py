@@ -1,7 +1,7 @@
 """Images, categories and counts in; everything that a trunk takes out.
 
-Tokenizer, chat template and image processor of a checkpoint are put together here, because the
-processors of the Qwen-VL families need torchvision for videos, which are never shown.
+Tokenizer, chat template and the settings of the image processor are put together here: the
+processors of transformers need torchvision, some for videos alone, and take ten times as long.
 """
 
 import json
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, ImageProcessingMixin
 from transformers.image_transforms import normalize, rescale
 
 from raydual.errors import ConfigError
@@ -22,6 +22,7 @@ from raydual.model.source import one_line_errors, quiet_transformers, resolve
 
 PROMPT = "Count the {category}: {num_marked} marked."
 NUM_READOUTS = 3
+IMAGE_PROCESSOR_FILE = "preprocessor_config.json"
 MAX_CATEGORY_CHARACTERS = 200
 MAX_CATEGORY_TOKENS = 32
 
@@ -42,14 +43,18 @@ class Prompter:
     """
 
     def __init__(
-        self, tokenizer: Any, image_processor: Any, layout: ImageTokens, image_size: int
+        self,
+        tokenizer: Any,
+        image_settings: dict[str, Any],
+        layout: ImageTokens,
+        image_size: int,
     ) -> None:
         self.image_size = image_size
         self.grid = layout.grid(image_size)
         self._tokenizer = tokenizer
-        self._image_processor = image_processor
+        self._image_settings = image_settings
         self._layout = layout
-        self._values = _normalised_values(image_processor)
+        self._values = _normalised_values(image_settings)
         self._readout_id = _first_known(tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self._reserved = frozenset(tokenizer.added_tokens_decoder)
         self._head, self._tail = self._template()
@@ -74,14 +79,15 @@ class Prompter:
         ):
             layout = ImageTokens.from_config(AutoConfig.from_pretrained(source, **options))
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
-            image_processor = AutoImageProcessor.from_pretrained(source, **options)
+            image_settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
             tokenizer.chat_template = _chat_template(source, tokenizer)
-        return cls(tokenizer, image_processor, layout, image_size)
+        return cls(tokenizer, image_settings, layout, image_size)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write tokenizer, chat template and image processor in Hugging Face's layout."""
         self._tokenizer.save_pretrained(directory)
-        self._image_processor.save_pretrained(directory)
+        settings = json.dumps(self._image_settings, indent=2)
+        (Path(directory) / IMAGE_PROCESSOR_FILE).write_text(settings + "\n")
 
     def encode(
         self, images: np.ndarray, categories: Sequence[str], num_marked: Sequence[int]
@@ -106,7 +112,7 @@ class Prompter:
                 f"images are {images.shape} {images.dtype}, expected {expected} uint8."
             )
         inputs = self._text_inputs(categories, num_marked)
-        return inputs | dict(self._layout.pixel_inputs(images, self._values))
+        return inputs | self._layout.pixel_inputs(images, self._values)
 
     def _text_inputs(
         self, categories: Sequence[str], num_marked: Sequence[int]
@@ -181,11 +187,11 @@ def _chat_template(source: str, tokenizer: Any) -> str | None:
     return json.loads(path.read_text())["chat_template"] if path.is_file() else None
 
 
-def _normalised_values(image_processor: Any) -> np.ndarray:
+def _normalised_values(settings: dict[str, Any]) -> np.ndarray:
     """(3, 256) float32: what each pixel value becomes, by the arithmetic of transformers."""
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
-    scaled = rescale(ramp, image_processor.rescale_factor, input_data_format="channels_first")
-    mean, std = image_processor.image_mean, image_processor.image_std
+    scaled = rescale(ramp, settings["rescale_factor"], input_data_format="channels_first")
+    mean, std = settings["image_mean"], settings["image_std"]
     values = normalize(scaled, mean, std, input_data_format="channels_first")
     return np.ascontiguousarray(values[:, 0], dtype=np.float32)
 

@@ -22,7 +22,7 @@ from raydual.tasks import SEPARATE, TASKS, Objective, objectives
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
-from raydual.training.watch import GradientCosine, Watch, peak_memory
+from raydual.training.watch import BadRows, GradientCosine, Watch, peak_memory
 
 CHECK_EVERY = 20
 
@@ -88,7 +88,8 @@ def fit(
             metrics, bad_rows = train_epoch(model, state, stream, ahead, epoch, on_progress)
             last = epoch == config.train.epochs
             ahead = ahead if last else stream.train(epoch + 1)
-            metrics |= validate(model, stream)
+            figures, bad_val_rows = validate(model, stream)
+            metrics |= figures
             improved = [
                 task.name
                 for task in TASKS
@@ -97,7 +98,8 @@ def fit(
             state.epoch = epoch
             stalled = {name: stopper.stalled for name, stopper in state.stoppers.items()}
             ended = state.ended(config.train.stop)
-            yield EpochResult(epoch, metrics, improved, stalled, ended, bad_rows)
+            rows = bad_rows + bad_val_rows
+            yield EpochResult(epoch, metrics, improved, stalled, ended, rows)
             if ended or last:
                 return
     finally:
@@ -128,6 +130,8 @@ def train_epoch(
         micro = [{name: b.to(model.device) for name, b in batches.items()} for batches in micro]
         means.update(iteration(model, state.optimizers, goals, micro, watch, cosine))
         done += 1
+        for batches in micro:
+            watch.bad.see(batches)
         if done % CHECK_EVERY == 0:
             watch.check()
         on_progress(epoch, done, stream.iterations)
@@ -141,7 +145,8 @@ def train_epoch(
         "train/seconds": seconds,
         "train/peak_memory_gib": peak_memory(model.device),
     }
-    return metrics, watch.bad_rows()
+    bad_rows = watch.bad.everywhere()
+    return metrics | {"train/bad_rows": len(bad_rows)}, bad_rows
 
 
 def iteration(
@@ -181,7 +186,7 @@ def iteration(
         norm = optimizer.step()
         figures[f"grad_norm_{objective.name}"] = [(norm[None], torch.ones_like(norm[None]))]
     cosine.next_iteration()
-    watch.next_iteration(micro)
+    watch.next_iteration()
     return {name: _joined(parts) for name, parts in figures.items()}
 
 
@@ -199,13 +204,19 @@ def valid_counts(
     return dict(zip(keys, counts.clamp(min=1).unbind(), strict=True))
 
 
-def validate(model: ParallelCounter, stream: BatchStream) -> dict[str, float]:
-    """Judge every task on the whole validation split; the same figures for any number of ranks."""
+def validate(
+    model: ParallelCounter, stream: BatchStream
+) -> tuple[dict[str, float], list[tuple[str, str]]]:
+    """Judge every task on the whole validation split; the same figures for any number of ranks.
+
+    Returns the metrics, and id and reason of the rows that could not be decoded.
+    """
     model.counter.eval()
-    means, medians = Means(), Medians()
+    means, medians, bad = Means(), Medians(), BadRows()
     batches = stream.val()
     try:
         for by_task in batches:
+            bad.see(by_task)
             for objective in SEPARATE:
                 (task,) = objective.tasks
                 batch = by_task[objective.name].to(model.device)
@@ -216,7 +227,7 @@ def validate(model: ParallelCounter, stream: BatchStream) -> dict[str, float]:
     finally:
         batches.close()
     figures = means.compute() | medians.compute()
-    return {f"val/{name}": value for name, value in figures.items()}
+    return {f"val/{name}": value for name, value in figures.items()}, bad.everywhere()
 
 
 def _joined(parts: list[Weighted]) -> Weighted:

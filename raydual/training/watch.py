@@ -23,6 +23,22 @@ COSINE_EVERY = 25
 _NEVER = 2**62
 
 
+class BadRows:
+    """The rows of this rank whose image could not be decoded: id and reason."""
+
+    def __init__(self) -> None:
+        self.rows: list[tuple[str, str]] = []
+
+    def see(self, batches: dict[str, Batch]) -> None:
+        """Take in the batches made of the same samples, one an objective."""
+        samples = next(iter(batches.values())).samples
+        self.rows += [(s.id, s.error) for s in samples if s.error is not None]
+
+    def everywhere(self) -> list[tuple[str, str]]:
+        """Return those of all ranks; a collective."""
+        return sorted(row for rows in gather(self.rows) for row in rows)
+
+
 class Watch:
     """Find the first loss that is not finite, and count the rows that had to be skipped.
 
@@ -37,7 +53,7 @@ class Watch:
         self._rows = stream.rows
         self._iteration = 1
         self._bad_at: dict[str, Tensor] = {}
-        self._bad_rows: list[tuple[str, str]] = []
+        self.bad = BadRows()
 
     def see(self, task: Task, objective: Tensor, valid: Tensor) -> None:
         """Take in the losses (B,) of a batch."""
@@ -46,12 +62,8 @@ class Watch:
         seen = self._bad_at.get(task.name)
         self._bad_at[task.name] = at if seen is None else torch.minimum(seen, at)
 
-    def next_iteration(self, micro: Sequence[dict[str, Batch]]) -> None:
-        """Take in which rows of the iteration could not be decoded."""
-        for batches in micro:
-            for sample in next(iter(batches.values())).samples:
-                if sample.error is not None:
-                    self._bad_rows.append((sample.id, sample.error))
+    def next_iteration(self) -> None:
+        """Count an iteration."""
         self._iteration += 1
 
     def check(self) -> None:
@@ -69,17 +81,13 @@ class Watch:
                     f"loss_{task} is not finite in epoch {self._epoch}, iteration {iteration}; "
                     f"the checkpoints of earlier epochs are whole; try a smaller {task}.lr"
                 )
-        bad = int(sum_over_ranks(torch.tensor(len(self._bad_rows), device=first.device)))
+        bad = int(sum_over_ranks(torch.tensor(len(self.bad.rows), device=first.device)))
         if bad > self._allowed:
-            names = ", ".join(name for name, _ in self.bad_rows()[:5])
+            names = ", ".join(name for name, _ in self.bad.everywhere()[:5])
             raise TrainingError(
                 f"{bad} of {self._rows} images of epoch {self._epoch} are corrupt ({names}); "
                 f"{self._limit} allows {self._allowed:g}; see `raydual data check`"
             )
-
-    def bad_rows(self) -> list[tuple[str, str]]:
-        """Return id and reason of the skipped rows of all ranks; a collective."""
-        return sorted(row for rows in gather(self._bad_rows) for row in rows)
 
 
 class GradientCosine:

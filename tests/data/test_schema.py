@@ -1,5 +1,6 @@
 import io
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.fs as pafs
@@ -104,9 +105,8 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
 def test_store_without_renaming_gets_its_manifest_last(tmp_path, monkeypatch):
     bucket = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
-    monkeypatch.setattr(
-        pafs.FileSystem, "from_uri", lambda uri: (bucket, uri.split("://")[1].split("?")[0])
-    )
+    reach = SimpleNamespace(from_uri=lambda uri: (bucket, uri.split("://")[1].split("?")[0]))
+    monkeypatch.setattr(storage, "pafs", SimpleNamespace(**(vars(pafs) | {"FileSystem": reach})))
 
     def failing():
         yield row(1)

@@ -67,14 +67,15 @@ def write_checkpoint(family: Family, folder: Path) -> Path:
     )
     tokenizer.chat_template = SMOL_TEMPLATE if is_smol else QWEN_TEMPLATE
     tokenizer.save_pretrained(folder)
-    _image_processor(family.name).save_pretrained(folder)
+    image_processor(family.name).save_pretrained(folder)
     with torch.random.fork_rng(devices=[]), quiet_transformers():
         torch.manual_seed(1)
         _model(family.name, tokenizer).save_pretrained(folder)
     return folder
 
 
-def _image_processor(name: str) -> Any:
+def image_processor(name: str) -> Any:
+    """The processor of transformers that a family has, without torchvision."""
     if name == "smolvlm":
         return SmolVLMImageProcessorPil()
     return Qwen2VLImageProcessorPil(patch_size=4)

@@ -5,11 +5,10 @@ import json
 import numpy as np
 import pytest
 import torch
-from transformers import AutoImageProcessor
 
 from raydual.errors import ConfigError
 from raydual.model.prompt import MAX_CATEGORY_TOKENS, NUM_READOUTS, Prompter
-from tests.model.families import FAMILIES, Family, write_checkpoint
+from tests.model.families import FAMILIES, Family, image_processor, write_checkpoint
 
 HOSTILE = (
     "<|im_end|>",
@@ -108,7 +107,7 @@ def test_the_grid_of_every_family(family):
 def test_pixels_equal_the_image_processors_to_the_bit(family):
     side = family[0].image_size
     images = _images(3, side)
-    processor = AutoImageProcessor.from_pretrained(family[1])
+    processor = image_processor(family[0].name)
     options = {"do_resize": False}
     if family[0].name == "smolvlm":
         options |= {"do_image_splitting": False, "max_image_size": {"longest_edge": side}}

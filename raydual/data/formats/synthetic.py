@@ -70,6 +70,13 @@ class SynthConfig(BaseModel):
             raise ValueError(f"expected different names among {', '.join(SHAPES)}")
         return names
 
+    @field_validator("splits")
+    @classmethod
+    def _whole(cls, fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(fractions) < 0 or not math.isclose(sum(fractions), 1, abs_tol=1e-6):
+            raise ValueError("expected fractions of train, val and test that add up to 1")
+        return fractions
+
     @model_validator(mode="after")
     def _drawable(self) -> "SynthConfig":
         if self.min_objects > self.max_objects:

@@ -1,0 +1,51 @@
+"""What many tests share: a small dataset, and a configuration that trains on it in seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ["WANDB_MODE"] = "offline"
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a dataset of 48 training, 21 validation and 6 test images of 64 px, 0 to 5 objects."""
+    from raydual.data.formats.synthetic import SynthConfig, rows
+    from raydual.data.schema import write_dataset
+
+    path = tmp_path_factory.mktemp("data") / "synthetic"
+    drawing = SynthConfig(
+        images=75, image_size=64, min_objects=0, max_objects=5, splits=(0.64, 0.28, 0.08)
+    )
+    write_dataset(rows(drawing), path, source="tests")
+    return str(path)
+
+
+@pytest.fixture
+def small(dataset: str, tmp_path: Path) -> Callable:
+    """Return a function from `key=value` overrides to a small configuration."""
+    from raydual.config import Config, load
+
+    def build(*overrides: str) -> Config:
+        base = [
+            f"data.path={dataset}",
+            f"run.storage={tmp_path / 'runs'}",
+            "run.name=r",
+            "data.image_size=48",
+            "train.batch_size=4",
+            "train.epochs=2",
+            "train.max_iterations=3",
+            "scale.num_workers=0",
+            "log.wandb=disabled",
+            "log.images=2",
+            "coord.warmup=2",
+            "done.warmup=2",
+        ]
+        return load(None, [*base, *overrides])
+
+    return build

@@ -1,0 +1,69 @@
+from collections import Counter
+
+import pytest
+
+from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
+from raydual.errors import DataError
+
+UNITS = [Unit("a", 0, tuple(range(64))), Unit("a", 1, (1, 5)), Unit("b", 0, tuple(range(37)))]
+
+
+def rows(plan: list[Unit]) -> list[tuple[str, int, int]]:
+    return [(u.shard, u.row_group, r) for u in plan for r in u.rows]
+
+
+ALL = set(rows(UNITS))
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_training_ranks_get_equal_shares_and_drop_less_than_world_rows(world: int) -> None:
+    plans = [
+        rows(train_plan(UNITS, seed=1, epoch=2, rank=r, world_size=world)) for r in range(world)
+    ]
+    assert len({len(p) for p in plans}) == 1
+    seen = Counter(row for plan in plans for row in plan)
+    assert set(seen.values()) == {1}
+    assert len(ALL) - len(seen) == len(ALL) % world
+
+
+def test_epochs_differ_and_repeat_by_seed_alone() -> None:
+    def plan(seed: int, epoch: int) -> list:
+        return rows(train_plan(UNITS, seed=seed, epoch=epoch, rank=0, world_size=2))
+
+    assert plan(0, 1) == plan(0, 1)
+    assert plan(0, 1) != plan(0, 2)
+    assert plan(0, 1) != plan(1, 1)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 50])
+def test_validation_shares_hold_every_row_once(world: int) -> None:
+    together = [
+        row for r in range(world) for row in rows(val_plan(UNITS, rank=r, world_size=world))
+    ]
+    assert together == rows(UNITS)
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_limited_validation_takes_the_same_rows_for_any_world(world: int) -> None:
+    shares = [val_plan(UNITS, rank=r, world_size=world, max_rows=65) for r in range(world)]
+    assert [row for share in shares for row in rows(share)] == rows(UNITS)[:65]
+
+
+def test_first_rows_cut_within_a_unit() -> None:
+    assert rows(first_rows(UNITS, 65)) == rows(UNITS)[:65]
+    assert num_rows(first_rows(UNITS, 1000)) == len(ALL)
+
+
+def test_index_filters_and_says_what_there_is(dataset: str) -> None:
+    everything = num_rows(read_index(dataset, "train"))
+    assert everything == 48
+    some = num_rows(read_index(dataset, "train", min_objects=1, max_objects=3))
+    assert 0 < some < everything
+    circles = num_rows(read_index(dataset, "train", category="circle"))
+    assert 0 < circles < everything
+    with pytest.raises(DataError, match=r"'pear'.*circle"):
+        read_index(dataset, "train", category="pear")
+    with pytest.raises(DataError, match="min_objects=6"):
+        read_index(dataset, "train", min_objects=6)
+    with pytest.raises(DataError, match="nowhere"):
+        read_index("nowhere", "train")

@@ -1,0 +1,37 @@
+import torch
+
+from raydual.model.heads import DoneHead, MLPCoordHead, PointingHead
+
+
+def test_pointing_reads_the_strongest_cell_within_one_cell_of_its_centre() -> None:
+    torch.manual_seed(0)
+    head = PointingHead(8, (2, 3))
+    out = head(torch.randn(5, 3, 8), torch.randn(5, 6, 8))
+    best = out.scores.argmax(1)
+    assert torch.equal(out.position, out.positions[torch.arange(5), best])
+    reach = (out.positions - head.centres).abs()
+    assert (reach[..., 0] <= 2 / 3).all()
+    assert (reach[..., 1] <= 2 / 2).all()
+    assert out.positions.abs().max() <= 1
+
+
+def test_cell_centres_run_row_by_row_from_the_top_left() -> None:
+    head = PointingHead(4, (2, 2))
+    assert head.centres.tolist() == [[-0.5, -0.5], [0.5, -0.5], [-0.5, 0.5], [0.5, 0.5]]
+
+
+def test_every_parameter_of_every_head_gets_a_gradient() -> None:
+    torch.manual_seed(0)
+    readouts, cells = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    for head in (PointingHead(8, (2, 2)), MLPCoordHead(8, (2, 2)), DoneHead(8, (2, 2))):
+        out = head(readouts, cells)
+        parts = [out] if torch.is_tensor(out) else [p for p in out if p is not None]
+        sum(p.sum() for p in parts).backward()
+        assert all(p.grad is not None for p in head.parameters())
+
+
+def test_heads_answer_in_float32() -> None:
+    readouts, cells = torch.randn(2, 3, 8).bfloat16(), torch.randn(2, 4, 8).bfloat16()
+    assert PointingHead(8, (2, 2))(readouts, cells).position.dtype == torch.float32
+    assert MLPCoordHead(8, (2, 2))(readouts, cells).position.dtype == torch.float32
+    assert DoneHead(8, (2, 2))(readouts, cells).dtype == torch.float32

@@ -1,0 +1,61 @@
+import math
+
+import pytest
+import torch
+
+from raydual.losses import cell_of, distance_loss, done_loss, pointing_loss, three_stage_loss
+
+
+def test_three_stage_loss_by_hand() -> None:
+    distance = torch.tensor([0.0, 0.02, 0.05, 0.08, 0.1, 1.0])
+    expected = torch.tensor([0.0, 0.004, 0.025, 0.0289, 0.0325, 0.2125])
+    torch.testing.assert_close(three_stage_loss(distance), expected)
+
+
+@pytest.mark.parametrize("edge", [0.05, 0.1])
+def test_three_stage_loss_is_continuous(edge: float) -> None:
+    below, above = three_stage_loss(torch.tensor([edge - 1e-6, edge], dtype=torch.float64))
+    assert abs(float(above - below)) < 2e-6
+
+
+def test_three_stage_loss_increases() -> None:
+    loss = three_stage_loss(torch.linspace(0, 4, 20001, dtype=torch.float64))
+    assert (loss.diff() > 0).all()
+
+
+def test_distance_loss_takes_the_sum_of_both_axes() -> None:
+    loss = distance_loss(torch.tensor([[0.01, -0.01]]), torch.tensor([[0.0, 0.0]]))
+    torch.testing.assert_close(loss, torch.tensor([10 * 0.02**2]))
+
+
+def test_losses_are_float32_whatever_comes_in() -> None:
+    position = torch.full((1, 2), 0.999, dtype=torch.bfloat16)
+    assert distance_loss(position, torch.ones(1, 2)).dtype == torch.float32
+    assert done_loss(torch.zeros(1, dtype=torch.bfloat16), torch.ones(1)).dtype == torch.float32
+
+
+def test_cell_of_by_hand_with_more_columns_than_rows() -> None:
+    points = torch.tensor([[-1.0, -1.0], [1.0, 1.0], [0.0, 0.0], [-0.01, 0.99], [0.99, -0.99]])
+    assert cell_of(points, (2, 3)).tolist() == [0, 5, 4, 4, 2]
+
+
+def test_pointing_loss_by_hand() -> None:
+    scores = torch.tensor([[1.0, 3.0]])
+    positions = torch.tensor([[[-0.5, 0.0], [0.48, 0.0]]])
+    target = torch.tensor([[0.5, 0.0]])
+    loss = pointing_loss(scores, positions, target, (1, 2))
+    expected = 10 * 0.02**2 + 0.05 * math.log(1 + math.exp(-2))
+    torch.testing.assert_close(loss, torch.tensor([expected]))
+
+
+def test_pointing_loss_does_not_move_the_other_cells() -> None:
+    positions = torch.tensor([[[-0.5, 0.0], [0.4, 0.0]]], requires_grad=True)
+    pointing_loss(torch.zeros(1, 2), positions, torch.tensor([[0.5, 0.0]]), (1, 2)).backward()
+    assert positions.grad is not None
+    assert positions.grad[0, 0].tolist() == [0, 0]
+    assert positions.grad[0, 1, 0] < 0
+
+
+def test_done_loss_by_hand() -> None:
+    loss = done_loss(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0]))
+    torch.testing.assert_close(loss, torch.tensor([math.log(2), math.log(1 + math.exp(2))]))

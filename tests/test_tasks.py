@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+
+from raydual.config import load
+from raydual.model.heads import Position
+from raydual.tasks import (
+    COORD,
+    DONE,
+    SEPARATE,
+    SUMMED,
+    Target,
+    judge_coord,
+    nearest_candidate,
+    objectives,
+)
+
+CONFIG = load()
+
+
+def draws(sample, num_objects: int, config=CONFIG) -> list[int]:
+    rng = np.random.default_rng(0)
+    return [sample(num_objects, rng, config) for _ in range(4000)]
+
+
+def test_coord_marks_are_uniform_below_n() -> None:
+    counts = np.bincount(draws(COORD.sample_marks, 4), minlength=5)
+    assert counts[4] == 0
+    assert (abs(counts[:4] - 1000) < 120).all()
+
+
+@pytest.mark.parametrize("fraction", [0.2, 0.5])
+def test_done_marks_are_balanced_and_include_early_states(fraction: float) -> None:
+    config = load(None, [f"done.positive_fraction={fraction}"])
+    counts = np.bincount(draws(DONE.sample_marks, 4, config), minlength=5) / 4000
+    assert counts[4] == pytest.approx(fraction, abs=0.03)
+    assert counts[:4] == pytest.approx((1 - fraction) / 4, abs=0.03)
+
+
+def test_an_image_without_objects_is_done_and_has_no_coordinate() -> None:
+    assert set(draws(COORD.sample_marks, 0)) == {0}
+    assert set(draws(DONE.sample_marks, 0)) == {0}
+    assert COORD.target(np.zeros((0, 2)), 0, CONFIG)[0].shape == (0, 2)
+    assert DONE.target(np.zeros((0, 2)), 0, CONFIG)[0].tolist() == [[1.0]]
+
+
+def test_ordered_has_one_candidate_and_nearest_all_that_are_left() -> None:
+    points = np.array([[0.1, 0], [0.2, 0], [0.3, 0]])
+    nearest = load(None, ["coord.match=nearest"])
+    assert COORD.target(points, 1, CONFIG)[0].tolist() == [[0.2, 0]]
+    assert COORD.target(points, 1, nearest)[0].tolist() == [[0.2, 0], [0.3, 0]]
+
+
+def test_nearest_candidate_by_hand_skips_padding() -> None:
+    values = torch.tensor([[[0.5, 0.0], [0.0, 0.0]], [[0.9, 0.9], [0.1, 0.1]]])
+    mask = torch.tensor([[True, False], [True, True]])
+    chosen = nearest_candidate(torch.zeros(2, 2), Target(values, mask, torch.ones(2)))
+    torch.testing.assert_close(chosen, torch.tensor([[0.5, 0.0], [0.1, 0.1]]))
+
+
+def test_loss_coord_is_that_of_the_position_read_out() -> None:
+    target = Target(torch.tensor([[[0.0, 0.0]]]), torch.ones(1, 1, dtype=torch.bool), torch.ones(1))
+    position = torch.tensor([[1.0, 0.0]])
+    positions = torch.tensor([[[-0.5, 0.0], [0.0, 0.0]]])
+    judged = judge_coord(Position(position, torch.zeros(1, 2), positions), target, (1, 2))
+    assert float(judged.figures["loss_coord"][0]) == pytest.approx(0.2125)
+    assert float(judged.figures["loss_pointing"][0]) == pytest.approx(0.05 * np.log(2))
+    assert float(judged.figures["loss_x"][0]) == pytest.approx(1.0)
+    assert float(judged.medians["px_median"][0]) == pytest.approx(192)
+
+
+def test_strategies() -> None:
+    assert objectives(load(None, ["train.strategy=dual"])) == SEPARATE
+    assert objectives(load(None, ["train.strategy=independent"])) == SEPARATE
+    assert objectives(load(None, ["train.strategy=mixed"])) == SUMMED
+    (mixed,) = SUMMED
+    assert [mixed.weight(t) for t in mixed.tasks] == [1.0, 3.0]
+    assert [o.weight(o.tasks[0]) for o in SEPARATE] == [1.0, 1.0]

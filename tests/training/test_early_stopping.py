@@ -1,0 +1,34 @@
+import pytest
+
+from raydual.training.early_stopping import EarlyStopping
+
+
+def test_by_hand() -> None:
+    stopper = EarlyStopping(patience=2)
+    assert [stopper.update(v) for v in (1.0, 0.5, 0.6, 0.5)] == [True, True, False, False]
+    assert stopper.exhausted
+    assert (stopper.best, stopper.stalled) == (0.5, 2)
+    assert stopper.update(0.4)
+    assert not stopper.exhausted
+
+
+def test_min_delta() -> None:
+    stopper = EarlyStopping(patience=1, min_delta=0.1)
+    stopper.update(1.0)
+    assert not stopper.update(0.95)
+    assert stopper.best == 1.0
+
+
+def test_nan_is_no_improvement() -> None:
+    stopper = EarlyStopping(patience=1)
+    assert not stopper.update(float("nan"))
+    assert stopper.exhausted
+
+
+def test_state_goes_on() -> None:
+    first, second = EarlyStopping(3), EarlyStopping(5)
+    for loss in (1.0, 2.0):
+        first.update(loss)
+    second.load_state_dict(first.state_dict())
+    assert (second.best, second.stalled, second.patience) == (1.0, 1, 5)
+    assert second.best == pytest.approx(first.best)

@@ -1,0 +1,193 @@
+"""The loop in one process: resuming, stopping, bad input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from raydual.config import Config
+from raydual.data.schema import read_rows, write_dataset
+from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
+from raydual.training.launch import launch, resumed
+from raydual.training.loop import EpochResult
+
+TIMES = ("train/seconds", "train/samples_per_s", "train/waiting_share", "train/peak_memory_gib")
+
+
+def run(config: Config) -> list[EpochResult]:
+    results: list[EpochResult] = []
+    launch(config, lambda event: results.append(event) if isinstance(event, EpochResult) else None)
+    return results
+
+
+def history(config: Config) -> list[dict]:
+    lines = (Path(config.run.storage) / str(config.run.name) / "metrics.jsonl").read_text()
+    return [
+        {k: v for k, v in json.loads(line).items() if k not in TIMES} for line in lines.splitlines()
+    ]
+
+
+def weights(config: Config, checkpoint: str) -> dict[str, torch.Tensor]:
+    folder = Path(config.run.storage) / str(config.run.name) / checkpoint
+    return {
+        f"{file}:{name}": tensor
+        for file in ("model.safetensors", "readout.safetensors", "heads.safetensors")
+        for name, tensor in load_file(folder / file).items()
+    }
+
+
+@pytest.mark.parametrize("strategy", ["dual", "mixed", "independent"])
+def test_a_run_leaves_what_the_design_promises(small: Callable, strategy: str) -> None:
+    config = small(f"train.strategy={strategy}")
+    assert [r.epoch for r in run(config)] == [1, 2]
+    folder = Path(config.run.storage) / "r"
+    for name in ("best_coord_checkpoint", "best_done_checkpoint", "latest_checkpoint"):
+        assert (folder / name / "raydual.json").is_file()
+    assert (folder / "samples" / "epoch_0002.png").is_file()
+    assert (folder / "config.yaml").is_file()
+    lines = history(config)
+    assert [line["epoch"] for line in lines] == [1, 2]
+    wanted = {f"{s}/loss_{n}" for s in ("train", "val") for n in ("coord", "x", "y", "done")}
+    wanted |= {"val/px_median", "val/px_mean", "val/within_5px", "val/done_accuracy"}
+    wanted |= {"val/done_accuracy_natural", "val/done_f1"}
+    assert wanted <= set(lines[-1])
+    assert ("train/grad_cosine" in lines[-1]) == (strategy == "dual")
+
+
+@pytest.mark.parametrize("strategy", ["dual", "mixed", "independent"])
+def test_six_epochs_equal_three_then_three_resumed(small: Callable, strategy: str) -> None:
+    own = (f"train.strategy={strategy}", "coord.lr_schedule=cosine", "coord.patience=50")
+    whole = small(*own, "run.name=whole", "train.epochs=6")
+    run(whole)
+
+    parts = small(*own, "run.name=parts", "train.epochs=6")
+    with pytest.raises(KeyboardInterrupt):
+        launch(parts, interrupt_after(3))
+    again = resumed(f"{parts.run.storage}/parts", None, [])
+    assert [r.epoch for r in run(again)] == [4, 5, 6]
+
+    assert history(whole) == history(parts)
+    for checkpoint in ("latest_checkpoint", "best_coord_checkpoint", "best_done_checkpoint"):
+        one, other = weights(whole, checkpoint), weights(parts, checkpoint)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def interrupt_after(epoch: int) -> Callable:
+    def on_event(event: object) -> None:
+        if isinstance(event, EpochResult) and event.epoch == epoch:
+            raise KeyboardInterrupt
+
+    return on_event
+
+
+@pytest.mark.parametrize(("stop", "epochs"), [("any", 3), ("all", 5)])
+def test_patience_ends_a_run_when_any_or_all_tasks_have_stalled(
+    small: Callable, monkeypatch: pytest.MonkeyPatch, stop: str, epochs: int
+) -> None:
+    """coord never improves after epoch 1 and has patience 2; done has patience 4."""
+    monkeypatch.setattr(
+        "raydual.training.loop.validate",
+        lambda model, stream: ({"val/loss_coord": 1.0, "val/loss_done": 1.0}, []),
+    )
+    config = small(
+        f"train.stop={stop}", "train.epochs=9", "coord.patience=2", "done.patience=4",
+        "train.max_iterations=1",
+    )  # fmt: skip
+    results = run(config)
+    assert len(results) == epochs
+    assert [r.ended for r in results] == [False] * (epochs - 1) + [True]
+    again = resumed(f"{config.run.storage}/r", None, [])
+    assert run(again) == []
+
+
+def test_a_loss_that_is_not_finite_names_task_epoch_and_iteration(small: Callable) -> None:
+    config = small("train.epochs=1")
+    run(config)
+    before = weights(config, "latest_checkpoint")
+    broken = resumed(f"{config.run.storage}/r", None, ["train.epochs=2", "done.lr=1e30"])
+    with pytest.raises(TrainingError, match=r"loss_(coord|done) .*epoch 2, iteration \d") as error:
+        run(broken)
+    assert "\n" not in str(error.value)
+    after = weights(config, "latest_checkpoint")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def corrupted(dataset: str, out: Path, rows: int) -> str:
+    """Copy a dataset, with the images of the first training rows cut short."""
+    left = rows
+    copied = []
+    for row in read_rows(dataset):
+        image = row.image
+        if row.split == "train" and left:
+            image, left = image[: len(image) // 3], left - 1
+        copied.append(type(row)(**{**row.__dict__, "image": image}))
+    write_dataset(copied, out, source="tests")
+    return str(out)
+
+
+def test_a_corrupt_image_is_skipped_counted_and_named(
+    small: Callable, dataset: str, tmp_path: Path
+) -> None:
+    path = corrupted(dataset, tmp_path / "bad", 2)
+    config = small(
+        f"data.path={path}", "data.max_bad_fraction=0.05", "train.max_iterations=99",
+        "train.epochs=1",
+    )  # fmt: skip
+    (result,) = run(config)
+    assert len(result.bad_rows) == 2
+    ids = {row.id for row in read_rows(path, "train")}
+    assert {row for row, _ in result.bad_rows} <= ids
+    assert result.metrics["train/bad_rows"] == 2
+
+
+def test_too_many_corrupt_images_fail_the_run(
+    small: Callable, dataset: str, tmp_path: Path
+) -> None:
+    path = corrupted(dataset, tmp_path / "bad", 2)
+    with pytest.raises(TrainingError, match=r"2 of 48 .*max_bad_fraction"):
+        run(small(f"data.path={path}", "train.max_iterations=99"))
+
+
+def test_a_run_is_not_overwritten(small: Callable) -> None:
+    run(small("train.epochs=1"))
+    with pytest.raises(ConfigError, match="--resume"):
+        run(small())
+
+
+def test_resuming_nothing() -> None:
+    with pytest.raises(CheckpointError, match="latest_checkpoint"):
+        resumed("nowhere/run", None, [])
+
+
+@pytest.mark.parametrize(
+    ("override", "error", "words"),
+    [
+        ("data.category=pear", DataError, "pear"),
+        ("data.path=nowhere", DataError, "nowhere"),
+        ("data.min_objects=99", DataError, "min_objects=99"),
+        ("data.image_size=50", ConfigError, "48"),
+        ("model.trunk=./no-such-folder", ConfigError, "no-such-folder"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_starts(
+    small: Callable, override: str, error: type[Exception], words: str
+) -> None:
+    config = small(override)
+    with pytest.raises(error, match=words) as raised:
+        run(config)
+    assert "\n" not in str(raised.value)
+    assert not (Path(config.run.storage) / "r").exists()
+
+
+def test_stored_datasets_are_plain_parquet(dataset: str) -> None:
+    shard = next(Path(dataset).glob("train/*.parquet"))
+    assert pq.read_schema(shard).names == [
+        "id", "split", "category", "image", "width", "height", "points",
+    ]  # fmt: skip
