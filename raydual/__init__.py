@@ -1,5 +1,54 @@
-"""Train vision-language models to count one object at a time."""
+"""Train vision-language models to count one object at a time.
+
+The public API; each name is loaded when it is first used, since torch and transformers take
+seconds.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from raydual.version import __version__
 
-__all__ = ["__version__"]
+if TYPE_CHECKING:
+    from raydual.config import Config, load
+    from raydual.counting.closed_loop import Counted, Counter
+    from raydual.data.letterbox import Letterbox
+    from raydual.data.marking import draw_marks
+    from raydual.errors import RaydualError
+    from raydual.model.counter import DualTaskCounter, Prediction
+    from raydual.training.loop import EpochResult, fit
+
+_HOMES = {
+    "Config": "raydual.config",
+    "Counted": "raydual.counting.closed_loop",
+    "Counter": "raydual.counting.closed_loop",
+    "DualTaskCounter": "raydual.model.counter",
+    "EpochResult": "raydual.training.loop",
+    "Letterbox": "raydual.data.letterbox",
+    "Prediction": "raydual.model.counter",
+    "RaydualError": "raydual.errors",
+    "draw_marks": "raydual.data.marking",
+    "fit": "raydual.training.loop",
+    "load": "raydual.config",
+}
+
+__all__ = [
+    "Config",
+    "Counted",
+    "Counter",
+    "DualTaskCounter",
+    "EpochResult",
+    "Letterbox",
+    "Prediction",
+    "RaydualError",
+    "__version__",
+    "draw_marks",
+    "fit",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'raydual' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

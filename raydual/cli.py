@@ -99,6 +99,9 @@ def count(
         Path | None, typer.Option(help="Another one for the done task, as best_done_checkpoint.")
     ] = None,
     category: Annotated[str, typer.Option(help="What to count, as named in training.")] = "object",
+    max_objects: Annotated[
+        int, typer.Option(min=1, help="End a count that would not end by itself.")
+    ] = 500,
     out: Annotated[Path, typer.Option(help="Folder for the annotated pictures.")] = Path("counted"),
 ) -> None:
     """Count the objects in images: predict the next one, mark it, look again, until done.
@@ -108,7 +111,7 @@ def count(
     """
     from raydual.counting.command import count_files
 
-    if count_files(images, checkpoint, done_checkpoint, category, out):
+    if count_files(images, checkpoint, done_checkpoint, category, max_objects, out):
         raise typer.Exit(1)
 
 

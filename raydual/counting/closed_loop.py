@@ -14,8 +14,6 @@ from raydual.data.marking import draw_marks
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, DONE
 
-MAX_OBJECTS = 500
-
 
 @dataclass(frozen=True)
 class Counted:
@@ -58,7 +56,7 @@ class Counter:
 
     @torch.no_grad()
     def count(
-        self, image: Image.Image, category: str = "object", max_objects: int = MAX_OBJECTS
+        self, image: Image.Image, category: str = "object", max_objects: int = 500
     ) -> Counted:
         """Count one RGB image; `max_objects` ends a count that would not end by itself."""
         size = self.coord.config.data.image_size
@@ -77,7 +75,7 @@ class Counter:
         return float(_ask(self.done, DONE.name, canvas, found, category)[0].sigmoid())
 
     def _next(self, canvas: np.ndarray, found: np.ndarray, category: str) -> np.ndarray:
-        return _ask(self.coord, COORD.name, canvas, found, category).position.double().numpy()
+        return _ask(self.coord, COORD.name, canvas, found, category).position.double().cpu().numpy()
 
 
 def _ask(model: DualTaskCounter, task: str, canvas: np.ndarray, found: np.ndarray, category: str):  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.progress import track
 
@@ -13,7 +14,12 @@ from raydual.data.images import CorruptImageError, decode_image
 
 
 def count_files(
-    files: Sequence[Path], checkpoint: Path, done_checkpoint: Path | None, category: str, out: Path
+    files: Sequence[Path],
+    checkpoint: Path,
+    done_checkpoint: Path | None,
+    category: str,
+    max_objects: int,
+    out: Path,
 ) -> list[Path]:
     """Count each file, print counts and points, write the annotated pictures into `out`.
 
@@ -22,7 +28,8 @@ def count_files(
     Raises:
         CheckpointError: a checkpoint cannot be used.
     """
-    counter = Counter.from_pretrained(checkpoint, done_checkpoint)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    counter = Counter.from_pretrained(checkpoint, done_checkpoint, device)
     out.mkdir(parents=True, exist_ok=True)
     console = Console(highlight=False, soft_wrap=True)
     unreadable = []
@@ -33,7 +40,7 @@ def count_files(
             console.print(f"{file}: skipped, {error}", markup=False)
             unreadable.append(file)
             continue
-        counted = counter.count(image, category)
+        counted = counter.count(image, category, max_objects)
         target = out / f"{file.stem}.counted.png"
         annotate(image, counted).save(target)
         points = " ".join(f"({x:.1f}, {y:.1f})" for x, y in counted.points)

@@ -19,7 +19,7 @@ from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest, read_tensors, write_manifest
 from raydual.model.prompt import Prompter
 from raydual.model.trunk import LoraSettings, Trunk
-from raydual.tasks import COORD, DONE, TASKS
+from raydual.tasks import COORD, DONE, TASKS, Task
 
 SHARED = "shared"
 HEADS_FILE = "heads.safetensors"
@@ -52,11 +52,7 @@ class DualTaskCounter(nn.Module):
         self.trunks = nn.ModuleDict(trunks)
         first = next(iter(trunks.values()))
         self.grid = first.grid
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.heads = nn.ModuleDict(
-                {t.name: t.make_head(first.hidden_size, first.grid, config) for t in TASKS}
-            )
+        self.heads = nn.ModuleDict({t.name: _new_head(t, first, config) for t in TASKS})
 
     @classmethod
     def from_config(
@@ -203,6 +199,13 @@ class DualTaskCounter(nn.Module):
             self.heads.load_state_dict(read_tensors(folder / HEADS_FILE))
         except RuntimeError as error:
             raise CheckpointError(f"{folder / HEADS_FILE}: {str(error).splitlines()[-1]}") from None
+
+
+def _new_head(task: Task, trunk: Trunk, config: Config) -> nn.Module:
+    """Make a head with weights of its own seed, so that the order of tasks does not matter."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return task.make_head(trunk.hidden_size, trunk.grid, config)
 
 
 def _trunk_names(config: Config) -> list[str]:

@@ -33,9 +33,9 @@ class PointingHead(nn.Module):
     """A query from the readout tokens scores every image token; the strongest one answers.
 
     A cell's key knows its place in the grid, which a trunk with relative positions would first
-    have to learn. Each cell predicts an offset from its own centre, at most one cell's side in x and in y. The
-    position is that of the strongest cell: an average over cells would land between two objects
-    that are equally next.
+    have to learn. Each cell predicts an offset from its own centre, at most one cell's side in x
+    and in y. The position is that of the strongest cell: an average over cells would land between
+    two objects that are equally next.
     """
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:

@@ -4,6 +4,7 @@ Image i is a function of the configuration, seed included, and i alone; how many
 asked for decides only which split it is in.
 """
 
+import colorsys
 import io
 import math
 from collections.abc import Iterator
@@ -134,11 +135,11 @@ def draw(config: SynthConfig, index: int) -> Drawing:
     distractors = int(rng.integers(config.distractors + 1))
     shapes = [category] * count + [str(rng.choice(others)) for _ in range(distractors)]
     centres, radii = _place(rng, len(shapes), config)
-    base = rng.uniform(50, 205, 3)
+    base = rng.uniform(165, 235) + rng.uniform(-15, 15, 3)
     canvas = _background(rng, base, config)
     for i in rng.permutation(len(shapes)):
         outline = SHAPES[shapes[i]] * radii[i] @ _rotation(rng.uniform(0, 2 * np.pi))
-        _paint(canvas, centres[i], radii[i], outline, _colour(rng, base))
+        _paint(canvas, centres[i], radii[i], outline, _colour(rng))
     image = Image.fromarray(canvas.astype(np.uint8))
     return Drawing(image, category, centres[:count])
 
@@ -179,7 +180,7 @@ def _background(rng: np.random.Generator, base: np.ndarray, config: SynthConfig)
         angle = rng.uniform(0, 2 * math.pi)
         ramp = np.linspace(-0.5, 0.5, side)
         slope = math.cos(angle) * ramp[None, :] + math.sin(angle) * ramp[:, None]
-        canvas += slope[:, :, None] * rng.uniform(-80, 80, 3)
+        canvas += slope[:, :, None] * rng.uniform(-40, 40, 3)
     elif config.background == "texture":
         cells = int(rng.integers(4, 20))
         coarse = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
@@ -209,9 +210,7 @@ def _rotation(angle: float) -> np.ndarray:
     return np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
 
 
-def _colour(rng: np.random.Generator, base: np.ndarray) -> np.ndarray:
-    """A colour (3,) well apart from that of the background."""
-    candidates = rng.uniform(0, 256, (16, 3))
-    apart = np.linalg.norm(candidates - base, axis=1)
-    clear = candidates[apart > 120]
-    return clear[0] if len(clear) else candidates[apart.argmax()]
+def _colour(rng: np.random.Generator) -> np.ndarray:
+    """A strong colour (3,) that stands out from the pale background, and is not a mark's green."""
+    hue, saturation, value = rng.uniform((0.45, 0.65, 0.3), (1.25, 1, 0.9))
+    return 255 * np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value))

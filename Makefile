@@ -1,0 +1,32 @@
+PYTHON ?= python3.11
+BIN := .venv/bin
+RUN := first-$(shell date +%Y%m%d-%H%M%S)
+UNSEEN := runs/$(RUN)-unseen
+
+.PHONY: train test check clean
+
+train: .venv/installed
+	$(BIN)/raydual train run.name=$(RUN)
+	$(BIN)/raydual data synth $(UNSEEN) --images 6 --seed 2026 --categories circle --png
+	$(BIN)/raydual count $(UNSEEN)/images/*.png --category circle \
+		--checkpoint runs/$(RUN)/best_coord_checkpoint \
+		--done-checkpoint runs/$(RUN)/best_done_checkpoint \
+		--out runs/$(RUN)/counted
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# torch first: of the versions that constraints.txt allows, the CPU build where the index has one
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv build *.egg-info

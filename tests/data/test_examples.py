@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from raydual.data.batches import BatchStream, Prefetched
+from raydual.data.examples import collate
+from raydual.data.loading import Sample, load_here, shuffled
+from raydual.model.prompt import Prompter
+from raydual.tasks import SEPARATE
+
+COORD_ONLY, DONE_ONLY = SEPARATE
+
+
+def sample(name: str, objects: int, error: str | None = None) -> Sample:
+    points = np.linspace(-0.9, 0.9, 2 * objects).reshape(-1, 2)
+    return Sample(name, "circle", np.full((48, 48, 3), 90, np.uint8), points, error)
+
+
+def test_an_example_depends_on_seed_epoch_row_and_task_alone(small: Callable) -> None:
+    config, encoder = small(), Prompter.from_pretrained("tiny", 48)
+    samples = [sample(f"row{i}", 5) for i in range(20)]
+
+    def marks(part: list[Sample], objective=DONE_ONLY, epoch: int = 1, config=config) -> list[int]:
+        return collate(part, objective, encoder, config, epoch).num_marked
+
+    together = marks(samples)
+    assert [marks([s])[0] for s in samples] == together
+    assert marks(samples[::-1]) == together[::-1]
+    assert marks(samples, epoch=2) != together
+    assert marks(samples, objective=COORD_ONLY) != together
+    assert marks(samples, config=small("seed=1")) != together
+
+
+def test_targets_are_the_next_point_and_what_is_marked_shows(small: Callable) -> None:
+    config, encoder = small(), Prompter.from_pretrained("tiny", 48)
+    samples = [sample(f"row{i}", 4) for i in range(8)]
+    batch = collate(samples, COORD_ONLY, encoder, config, 1)
+    for i, marked in enumerate(batch.num_marked):
+        expected = torch.tensor(samples[i].points[marked], dtype=torch.float32)
+        torch.testing.assert_close(batch.targets["coord"].values[i, 0], expected)
+        assert (batch.canvases[i] != samples[i].pixels).any() == (marked > 0)
+    assert batch.targets["coord"].valid.tolist() == [1.0] * 8
+
+
+def test_rows_without_objects_or_image_have_no_valid_target(small: Callable) -> None:
+    config, encoder = small(), Prompter.from_pretrained("tiny", 48)
+    samples = [sample("empty", 0), sample("broken", 0, "cut short"), sample("good", 2)]
+    coord = collate(samples, COORD_ONLY, encoder, config, 1).targets["coord"]
+    done = collate(samples, DONE_ONLY, encoder, config, 1).targets["done"]
+    assert coord.valid.tolist() == [0, 0, 1]
+    assert done.valid.tolist() == [1, 0, 1]
+    assert done.values[0].item() == 1
+
+
+def test_shuffled_keeps_every_sample_and_repeats_by_seed() -> None:
+    samples = [sample(str(i), 1) for i in range(600)]
+    one, again = (list(shuffled(samples, (0, 1))) for _ in range(2))
+    assert [s.id for s in one] == [s.id for s in again]
+    assert sorted(int(s.id) for s in one) == list(range(600))
+    assert [s.id for s in one] != [s.id for s in shuffled(samples, (0, 2))]
+
+
+def test_an_epoch_of_training_sees_every_row_once(small: Callable) -> None:
+    config = small("train.max_iterations=null", "train.batch_size=5")
+    stream = BatchStream(config, Prompter.from_pretrained("tiny", 48), load_here)
+    iterations = list(stream.train(1))
+    assert len(iterations) == stream.iterations == 10
+    ids = [s.id for micro in iterations for batches in micro for s in batches["coord"].samples]
+    assert len(set(ids)) == len(ids) == 48
+    other = [s.id for micro in stream.train(2) for b in micro for s in b["coord"].samples]
+    assert sorted(other) == sorted(ids)
+    assert other != ids
+
+
+def test_prefetched_passes_errors_on_and_can_be_closed_early() -> None:
+    def failing():
+        yield 1
+        raise ValueError("broken")
+
+    items = iter(Prefetched(failing()))
+    assert next(items) == 1
+    with pytest.raises(ValueError, match="broken"):
+        next(items)
+
+    endless = Prefetched(iter(int, 1))
+    assert next(iter(endless)) == 0
+    endless.close()
+    assert not endless._thread.is_alive()

@@ -1,0 +1,124 @@
+"""Several gloo processes against one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from raydual.config import Config, build
+from raydual.data.batches import BatchStream
+from raydual.data.examples import collate
+from raydual.data.loading import load_here
+from raydual.model.counter import DualTaskCounter
+from raydual.tasks import objectives
+from raydual.training.loop import iteration, validate
+from raydual.training.optim import TaskOptimizer
+from raydual.training.parallel import ParallelCounter
+from raydual.training.watch import GradientCosine, Watch
+
+CPU = torch.device("cpu")
+
+
+def in_processes(function: Callable, world: int, *args: Any) -> None:
+    """Run function(rank, world, *args) in as many gloo processes."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    mp.spawn(_child, args=(function, world, port, args), nprocs=world)
+
+
+def _child(rank: int, function: Callable, world: int, port: int, args: tuple) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=world)
+    try:
+        function(rank, world, *args)
+    finally:
+        dist.destroy_process_group()
+
+
+def train_three_iterations(config: Config, rank: int, world: int) -> ParallelCounter:
+    """Step by plain SGD, which does not blow rounding up as Adam's division does.
+
+    Every process takes its part of the same 12 rows an iteration. The parts are uneven: the
+    rows with objects come first, so that the last rank has fewer coordinate targets.
+    """
+    counter = DualTaskCounter.from_config(config)
+    stream = BatchStream(config, counter.prompter, load_here)
+    model = ParallelCounter(counter, CPU)
+    goals = objectives(config)
+    optimizers = {o.name: TaskOptimizer(counter, o, config, 100) for o in goals}
+    for optimizer in optimizers.values():
+        optimizer.optimizer = torch.optim.SGD(optimizer.optimizer.param_groups, lr=0.05)
+    watch, cosine = Watch(goals, 1, stream), GradientCosine()
+    for number, micro in enumerate(stream.train(1)):
+        samples = [s for b in micro for s in next(iter(b.values())).samples]
+        samples.sort(key=lambda s: -len(s.points))
+        assert len(samples) == 12
+        part = samples[rank * 12 // world : (rank + 1) * 12 // world]
+        own = {o.name: collate(part, o, counter.prompter, config, 1) for o in goals}
+        iteration(model, optimizers, goals, [own], watch, cosine)
+        watch.check()
+        if number == 2:
+            break
+    return model
+
+
+def save_trained(rank: int, world: int, tree: dict, out: str) -> None:
+    model = train_three_iterations(build(tree), rank, world)
+    torch.save(model.counter.state_dict(), f"{out}/rank{rank}.pt")
+
+
+@pytest.mark.parametrize("own", ["train.strategy=dual", "train.strategy=mixed", "model.lora.r=4"])
+def test_two_processes_equal_one_on_the_joined_batch(
+    small: Callable, tmp_path: Path, own: str
+) -> None:
+    config = small(
+        own,
+        "model.lora.dropout=0",
+        "train.batch_size=12",
+        "data.max_objects=2",
+        "coord.clip_norm=5",
+    )
+    before = DualTaskCounter.from_config(config).state_dict()
+    alone = train_three_iterations(config, 0, 1).counter.state_dict()
+    in_processes(save_trained, 2, config.model_dump(), str(tmp_path))
+    ranks = [torch.load(tmp_path / f"rank{r}.pt", weights_only=True) for r in range(2)]
+    moved = 0
+    for name, tensor in alone.items():
+        assert torch.equal(ranks[0][name], ranks[1][name]), name
+        torch.testing.assert_close(ranks[0][name], tensor, atol=2e-6, rtol=1e-5, msg=name)
+        moved += int(not torch.equal(before[name], tensor))
+    assert moved > 10
+
+
+def save_validation(rank: int, world: int, tree: dict, out: str) -> None:
+    config = build(tree)
+    counter = DualTaskCounter.from_config(config)
+    stream = BatchStream(config, counter.prompter, load_here, rank, world)
+    metrics, _ = validate(ParallelCounter(counter, CPU), stream)
+    torch.save(metrics, f"{out}/val{world}-{rank}.pt")
+
+
+def test_validation_is_the_same_for_one_two_and_three_workers(
+    small: Callable, tmp_path: Path
+) -> None:
+    """21 rows: 3 workers have 7 each, 2 have 10 and 11; batches of 4 end differently."""
+    tree = small().model_dump()
+    save_validation(0, 1, tree, str(tmp_path))
+    for world in (2, 3):
+        in_processes(save_validation, world, tree, str(tmp_path))
+    alone = torch.load(tmp_path / "val1-0.pt")
+    assert {"val/loss_coord", "val/px_median", "val/done_f1"} <= set(alone)
+    for world in (2, 3):
+        for rank in range(world):
+            metrics = torch.load(tmp_path / f"val{world}-{rank}.pt")
+            assert metrics == pytest.approx(alone, rel=1e-5, abs=1e-6)

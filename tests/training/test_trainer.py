@@ -1,0 +1,78 @@
+"""The real thing: a TorchTrainer with two workers, fed by Ray Data, on a cluster here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+from raydual.data.loading import Preparation, load_here
+from raydual.data.plan import Unit, read_index
+from raydual.data.stream import load_with_ray
+from raydual.errors import ConfigError, TrainingError
+from raydual.model.counter import DualTaskCounter
+from raydual.training.launch import launch, resumed
+from raydual.training.loop import EpochResult
+from raydual.training.trackers import Step
+from raydual.training.trainer import check_fits
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
+def test_ray_data_gives_the_same_samples_in_the_same_order(cluster: None, dataset: str) -> None:
+    units = read_index(dataset, "train")
+    units.append(Unit(units[0].shard, units[0].row_group, units[0].rows[5:1:-1]))
+    preparation = Preparation(48, "reading_order")
+    here, streamed = list(load_here(units, preparation)), list(load_with_ray(units, preparation))
+    assert [s.id for s in streamed] == [s.id for s in here]
+    for one, other in zip(here, streamed, strict=True):
+        assert (one.pixels == other.pixels).all()
+        assert (one.points == other.points).all()
+        assert (one.category, one.error) == (other.category, other.error)
+
+
+def test_a_fit_with_two_workers_and_its_resumption(cluster: None, small: Callable) -> None:
+    workers = ("scale.num_workers=2", "scale.cpus_per_worker=0.5")
+    config = small(*workers, "train.epochs=1", "run.name=two")
+    events: list = []
+    launch(config, events.append)
+    (result,) = [e for e in events if isinstance(e, EpochResult)]
+    assert result.improved == ["coord", "done"]
+    assert any(isinstance(e, Step) for e in events)
+    folder = Path(config.run.storage) / "two"
+    model = DualTaskCounter.from_pretrained(folder / "latest_checkpoint")
+    assert model.config.scale.num_workers == 2
+    assert (folder / "samples" / "epoch_0001.png").is_file()
+
+    launch(resumed(str(folder), None, ["train.epochs=2"]), events.append)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert lines[0]["val/loss_coord"] == result.metrics["val/loss_coord"]
+
+
+def test_an_error_in_a_worker_arrives_as_one_line(cluster: None, small: Callable) -> None:
+    config = small(
+        "scale.num_workers=2", "scale.cpus_per_worker=0.5", "coord.lr=1e30", "coord.warmup=0"
+    )
+    with pytest.raises(TrainingError, match=r"^loss_(coord|done) is not finite in epoch 1, "):
+        launch(config, lambda event: None)
+
+
+def test_more_workers_than_the_cluster_holds_is_an_error_with_the_arithmetic(
+    small: Callable,
+) -> None:
+    config = small("scale.num_workers=2", "scale.cpus_per_worker=1")
+    with pytest.raises(ConfigError, match=r"2 x .*=1 \+ 1 for Ray Data = 3 CPUs, .* has 2"):
+        check_fits(config, {"CPU": 2.0})
+    check_fits(config, {"CPU": 3.0})
+    gpu = small("scale.num_workers=2", "scale.use_gpu=true", "scale.cpus_per_worker=0.5")
+    with pytest.raises(ConfigError, match=r"2 GPU.*has 1"):
+        check_fits(gpu, {"CPU": 4.0, "GPU": 1.0})
