@@ -37,7 +37,9 @@ AtLeastOne = Annotated[int, NotBool, Field(ge=1)]
 class Section(BaseModel):
     """A part of the tree: unknown keys, infinities and NaN are refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True
+    )
 
 
 class RunSection(Section):

@@ -55,11 +55,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder} has format {version}; this version reads {FORMAT}")
     for name, size in files.items():
         path = folder / name
-        if not path.is_file() or path.stat().st_size != size:
-            got = f"{path.stat().st_size} bytes" if path.is_file() else "nothing"
-            raise CheckpointError(
-                f"{folder} is incomplete: {name} should have {size} bytes, has {got}"
-            )
+        got = path.stat().st_size if path.is_file() else 0
+        if got != size:
+            raise CheckpointError(f"{folder} is incomplete: {name} has {got} of {size} bytes")
     return manifest
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from raydual.config import Config, TaskSection
 from raydual.model.counter import DualTaskCounter
@@ -33,57 +31,53 @@ class TaskOptimizer:
         self.trunk_parameters: list[nn.Parameter] = groups[0]["params"]
         self._parameters: list[nn.Parameter] = [p for g in groups for p in g["params"]]
         self.optimizer = torch.optim.AdamW(groups, fused=True)
-        sections = [first] + [t.settings(config) for t in objective.tasks]
-        self.lr_schedule = LambdaLR(self.optimizer, [lr_factor(s, total_steps) for s in sections])
+        self._total_steps = total_steps
+        self._sections = [first] + [t.settings(config) for t in objective.tasks]
+        self._steps = 0
 
     @property
     def lr(self) -> float:
         """The trunk's learning rate at the next step."""
-        return float(self.lr_schedule.get_last_lr()[0])
+        return self._lr(self._sections[0])
 
     def step(self) -> Tensor:
         """Clip, update, advance the schedule, drop the gradients; return the norm as it was."""
         norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
+        for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
+            group["lr"] = self._lr(section)
         self.optimizer.step()
-        self.lr_schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
+        self._steps += 1
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Return moments, step counts and the schedule's position."""
-        return {"optimizer": self.optimizer.state_dict(), "steps": self.lr_schedule.last_epoch}
+        """Return moments, settings and the schedule's position."""
+        return {"optimizer": self.optimizer.state_dict(), "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`; learning rates follow the schedule as configured now."""
-        rates = [group["initial_lr"] for group in self.optimizer.param_groups]
+        """Restore `state_dict`; weight decay and learning rates are as configured now."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.lr_schedule.last_epoch = state["steps"]
-        for group, rate, factor in zip(
-            self.optimizer.param_groups, rates, self.lr_schedule.lr_lambdas, strict=True
-        ):
-            group["initial_lr"] = rate
-            group["lr"] = rate * factor(state["steps"])
-        self.lr_schedule._last_lr = [group["lr"] for group in self.optimizer.param_groups]
+        for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
+            group["weight_decay"] = section.weight_decay
+        self._steps = state["steps"]
+
+    def _lr(self, section: TaskSection) -> float:
+        return section.lr * lr_factor(section, self._steps, self._total_steps)
 
 
-def lr_factor(section: TaskSection, total_steps: int) -> Callable[[int], float]:
-    """Return step -> share of `lr`: linear warm-up, then constant, linear or cosine to 0.
+def lr_factor(section: TaskSection, step: int, total_steps: int) -> float:
+    """Return the share of `lr` at a step: linear warm-up, then constant, linear or cosine to 0.
 
     The cosine is that of SGDR without restarts (Loshchilov and Hutter, 2017).
     """
-
-    def factor(step: int) -> float:
-        if step < section.warmup:
-            return (step + 1) / section.warmup
-        remaining = max(1, total_steps - section.warmup)
-        progress = min(1.0, (step - section.warmup) / remaining)
-        if section.lr_schedule == "linear":
-            return 1 - progress
-        if section.lr_schedule == "cosine":
-            return (1 + math.cos(math.pi * progress)) / 2
-        return 1.0
-
-    return factor
+    if step < section.warmup:
+        return (step + 1) / section.warmup
+    progress = min(1.0, (step - section.warmup) / max(1, total_steps - section.warmup))
+    if section.lr_schedule == "linear":
+        return 1 - progress
+    if section.lr_schedule == "cosine":
+        return (1 + math.cos(math.pi * progress)) / 2
+    return 1.0
 
 
 def check_ownership(

@@ -23,6 +23,7 @@ from raydual.training.loop import iteration, validate
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter
 from raydual.training.watch import GradientCosine, Watch
+from tests.training.plain import use_sgd
 
 CPU = torch.device("cpu")
 
@@ -46,18 +47,17 @@ def _child(rank: int, function: Callable, world: int, port: int, args: tuple) ->
 
 
 def train_three_iterations(config: Config, rank: int, world: int) -> ParallelCounter:
-    """Step by plain SGD, which does not blow rounding up as Adam's division does.
+    """Train on 12 rows an iteration, of which every process takes its part.
 
-    Every process takes its part of the same 12 rows an iteration. The parts are uneven: the
-    rows with objects come first, so that the last rank has fewer coordinate targets.
+    The parts are uneven: rows with objects come first, so that the last rank has fewer
+    coordinate targets.
     """
     counter = DualTaskCounter.from_config(config)
     stream = BatchStream(config, counter.prompter, load_here)
     model = ParallelCounter(counter, CPU)
     goals = objectives(config)
     optimizers = {o.name: TaskOptimizer(counter, o, config, 100) for o in goals}
-    for optimizer in optimizers.values():
-        optimizer.optimizer = torch.optim.SGD(optimizer.optimizer.param_groups, lr=0.05)
+    use_sgd(optimizers)
     watch, cosine = Watch(goals, 1, stream), GradientCosine()
     for number, micro in enumerate(stream.train(1)):
         samples = [s for b in micro for s in next(iter(b.values())).samples]
