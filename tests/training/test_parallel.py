@@ -47,7 +47,7 @@ def _child(rank: int, function: Callable, world: int, port: int, args: tuple) ->
 
 
 def train_three_iterations(config: Config, rank: int, world: int) -> ParallelCounter:
-    """Train on 12 rows an iteration, of which every process takes its part.
+    """Train on 8 rows an iteration, of which every process takes its part.
 
     The parts are uneven: rows with objects come first, so that the last rank has fewer
     coordinate targets.
@@ -62,8 +62,8 @@ def train_three_iterations(config: Config, rank: int, world: int) -> ParallelCou
     for number, micro in enumerate(stream.train(1)):
         samples = [s for b in micro for s in next(iter(b.values())).samples]
         samples.sort(key=lambda s: -len(s.points))
-        assert len(samples) == 12
-        part = samples[rank * 12 // world : (rank + 1) * 12 // world]
+        assert len(samples) == 8
+        part = samples[rank * 8 // world : (rank + 1) * 8 // world]
         own = {o.name: collate(part, o, counter.prompter, config, 1) for o in goals}
         iteration(model, optimizers, goals, [own], watch, cosine)
         watch.check()
@@ -84,8 +84,8 @@ def test_two_processes_equal_one_on_the_joined_batch(
     config = small(
         own,
         "model.lora.dropout=0",
-        "train.batch_size=12",
-        "data.max_objects=2",
+        "train.batch_size=8",
+        "data.max_objects=3",
         "coord.clip_norm=5",
     )
     before = DualTaskCounter.from_config(config).state_dict()
