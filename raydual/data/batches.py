@@ -3,65 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import queue
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from raydual.config import Config
 from raydual.data.examples import Batch, Encoder, collate
 from raydual.data.loading import Preparation, Sample, batched, shuffled
 from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
+from raydual.data.prefetch import Prefetched
 from raydual.tasks import SEPARATE, Objective, objectives
 
 T = TypeVar("T")
 Source = Callable[[Sequence[Unit], Preparation], Iterable[Sample]]
 """What reads the rows of a plan, in its order: in this process or by Ray Data."""
 
-AHEAD = 4
 VAL_EPOCH = 0
 """Validation draws the marks of an epoch that training, which counts from 1, never has."""
-
-
-class Prefetched(Generic[T]):
-    """Iterate in a thread that starts at once and runs a few items ahead."""
-
-    _END = object()
-
-    def __init__(self, items: Iterable[T], ahead: int = AHEAD) -> None:
-        self._queue: queue.Queue = queue.Queue(ahead)
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._fill, args=(items,), daemon=True)
-        self._thread.start()
-
-    def __iter__(self) -> Iterator[T]:
-        while (item := self._queue.get()) is not self._END:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    def close(self) -> None:
-        """Stop the thread, whatever is left to read."""
-        self._closed.set()
-        self._thread.join()
-
-    def _fill(self, items: Iterable[T]) -> None:
-        try:
-            for item in items:
-                if not self._put(item):
-                    return
-            self._put(self._END)
-        except BaseException as error:
-            self._put(error)
-
-    def _put(self, item: object) -> bool:
-        while not self._closed.is_set():
-            try:
-                self._queue.put(item, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
 
 
 class BatchStream:

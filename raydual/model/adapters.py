@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import peft
-from pydantic import BaseModel, ConfigDict, Field
 from safetensors.torch import save_file
 from torch import Tensor
 
+from raydual.config import LoraSection
 from raydual.errors import CheckpointError
 from raydual.model.source import one_line_errors, quiet_transformers
 
@@ -17,17 +17,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-class LoraSettings(BaseModel):
-    """Adapters on the projections of the language model; everything else of it is frozen."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    r: int = Field(16, ge=0, description="rank of the adapters; 0 trains every weight instead")
-    alpha: float = Field(32, gt=0, description="adapters are scaled by alpha / r")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout before the adapters, 0 to 1")
-
-
-def add_adapters(model: Any, lora: LoraSettings) -> peft.PeftModel:
+def add_adapters(model: Any, lora: LoraSection) -> peft.PeftModel:
     """Freeze the model and put new float32 adapters on the projections of its decoder."""
     decoder = model.get_decoder()
     name = next(name for name, module in model.named_modules() if module is decoder)

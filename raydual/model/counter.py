@@ -18,7 +18,7 @@ from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest, read_tensors, write_manifest
 from raydual.model.prompt import Prompter
-from raydual.model.trunk import LoraSettings, Trunk
+from raydual.model.trunk import Trunk
 from raydual.tasks import COORD, DONE, TASKS, Task
 
 SHARED = "shared"
@@ -73,7 +73,7 @@ class DualTaskCounter(nn.Module):
         trunks = {
             name: Trunk.from_pretrained(
                 config.model.trunk,
-                lora=LoraSettings(**config.model.lora.model_dump()),
+                lora=config.model.lora,
                 seed=config.seed,
                 base_dtype=base_dtype,
                 **_trunk_options(config),

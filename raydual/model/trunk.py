@@ -18,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
+from raydual.config import LoraSection
 from raydual.errors import CheckpointError, ConfigError, RaydualError
 from raydual.model.adapters import (
-    LoraSettings,
     add_adapters,
     load_adapters,
     save_adapters,
@@ -65,7 +65,7 @@ class Trunk(nn.Module):
         name_or_path: str,
         *,
         image_size: int,
-        lora: LoraSettings | None,
+        lora: LoraSection | None,
         seed: int,
         trust_remote_code: bool = False,
         gradient_checkpointing: bool = False,

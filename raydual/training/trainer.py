@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.util.queue import Queue
 
@@ -124,6 +125,8 @@ def _train_worker(setup: dict[str, Any]) -> None:
     """Run one rank; Ray Train calls this in every worker."""
     context = ray.train.get_context()
     config = build(setup["config"])
+    # Ray leaves the number unset, and each of several workers would take every core
+    torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
 
     def report(result: EpochResult) -> None:
         ray.train.report({"epoch": result.epoch, **result.metrics})

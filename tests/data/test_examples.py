@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from raydual.data.batches import BatchStream, Prefetched
+from raydual.data.batches import BatchStream
 from raydual.data.examples import collate
 from raydual.data.loading import Sample, load_here, shuffled
+from raydual.data.prefetch import Prefetched
 from raydual.model.prompt import Prompter
 from raydual.tasks import SEPARATE
 

@@ -8,13 +8,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
+from raydual.config import LoraSection
 from raydual.errors import CheckpointError, ConfigError
-from raydual.model.adapters import LoraSettings
 from raydual.model.prompt import Prompter
 from raydual.model.trunk import Trunk
 from tests.model.families import FAMILIES, Family, write_checkpoint
 
-LORA = LoraSettings(r=4, alpha=8, dropout=0.0)
+LORA = LoraSection(r=4, alpha=8, dropout=0.0)
 CATEGORIES = ("circles", "unheard-of things", "日本")
 
 
@@ -48,7 +48,7 @@ def case(request, tmp_path_factory) -> Case:
 
 
 @pytest.fixture(params=[None, LORA], ids=["full", "lora"])
-def lora(request) -> LoraSettings | None:
+def lora(request) -> LoraSection | None:
     return request.param
 
 
@@ -98,7 +98,7 @@ def test_lora_trains_adapters_of_the_language_model_and_readouts_only(case):
 
 
 def test_rank_zero_is_full_fine_tuning(case):
-    assert all(p.requires_grad for p in case.trunk(lora=LoraSettings(r=0)).parameters())
+    assert all(p.requires_grad for p in case.trunk(lora=LoraSection(r=0)).parameters())
 
 
 def test_save_and_load_are_equal_to_the_bit(case, lora, tmp_path):
