@@ -7,7 +7,7 @@ from pathlib import Path
 
 from raydual.config import Config, load
 from raydual.data.batches import read_splits
-from raydual.data.formats.synthetic import SynthConfig, rows
+from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
 from raydual.data.schema import MANIFEST, write_dataset
 from raydual.data.storage import join, open_filesystem
@@ -102,7 +102,8 @@ def _absolute_path(path: str) -> str:
 def _synthetic(storage: str, on_event: OnEvent) -> str:
     """Return the path of the default synthetic dataset, drawn on first use, beside the runs."""
     drawing = SynthConfig(images=SYNTHETIC_IMAGES)
-    version = hashlib.blake2b(drawing.model_dump_json().encode(), digest_size=4).hexdigest()
+    content = f"{DRAWING} {drawing.model_dump_json()}"
+    version = hashlib.blake2b(content.encode(), digest_size=4).hexdigest()
     path = join(storage, f".datasets/synthetic-{version}")
     filesystem, root = open_filesystem(path)
     if not filesystem.get_file_info(f"{root}/{MANIFEST}").is_file:

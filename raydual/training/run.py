@@ -11,6 +11,8 @@ import torch
 
 from raydual.config import Config
 from raydual.data.batches import BatchStream, Source
+from raydual.data.loading import load_here
+from raydual.errors import ConfigError
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, TASKS, objectives
 from raydual.training import checkpoint
@@ -127,9 +129,13 @@ class _Recorder:
 
 
 def run_here(config: Config, on_event: OnEvent) -> None:
-    """Train in this process, without Ray (`scale.num_workers=0`)."""
-    from raydual.data.loading import load_here
+    """Train in this process, without Ray (`scale.num_workers=0`).
 
+    Raises:
+        ConfigError: a GPU is asked for and there is none; else as `run_training`.
+    """
+    if config.scale.use_gpu and not torch.cuda.is_available():
+        raise ConfigError("scale.use_gpu=true, but torch finds no GPU here; set it to false")
     device = torch.device("cuda" if config.scale.use_gpu else "cpu")
     on_event(Note(f"Training in this process on {device}, without Ray"))
     run_training(config, load_here, device, on_event)

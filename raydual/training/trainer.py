@@ -22,6 +22,7 @@ from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, RaydualError, TrainingError
 from raydual.training.loop import EpochResult
 from raydual.training.run import run_training
+from raydual.training.run_folder import RunFolder
 from raydual.training.trackers import Event, Note, OnEvent, Step
 
 DATA_CPUS = 1.0
@@ -66,7 +67,7 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
             try:
                 trainer.fit()
             except ray.train.TrainingFailedError as error:
-                raise _first_cause(error) from error
+                raise _first_cause(error, config) from error
 
 
 def check_fits(config: Config, cluster: dict[str, float]) -> None:
@@ -177,8 +178,8 @@ def _events(on_event: OnEvent) -> Iterator[Queue]:
         queue.shutdown()
 
 
-def _first_cause(error: Exception) -> RaydualError:
-    """Find raydual's own error in what the workers raised, else say what they raised."""
+def _first_cause(error: Exception, config: Config) -> RaydualError:
+    """Find raydual's own error in what the workers raised; keep any other in error.txt."""
     failures = list(getattr(error, "worker_failures", {}).values())
     for failure in failures:
         seen: BaseException | None = failure
@@ -186,5 +187,7 @@ def _first_cause(error: Exception) -> RaydualError:
             if isinstance(seen, RaydualError):
                 return seen
             seen = getattr(seen, "cause", None) or seen.__cause__
+    folder = RunFolder(config.run.storage, str(config.run.name))
+    folder.write("error.txt", str(error).encode())
     lines = [line for line in str(failures[0] if failures else error).splitlines() if line.strip()]
-    return TrainingError(f"the training failed: {lines[-1].strip()}")
+    return TrainingError(f"the training failed: {lines[-1].strip()}; see {folder.path}/error.txt")

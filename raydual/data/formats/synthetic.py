@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from raydual.data.formats.splits import DEFAULT_FRACTIONS, quotas
 from raydual.data.schema import SPLITS, Row
 
+DRAWING = 1
+"""Of how things are drawn; raised whenever the same configuration gives other images."""
+
 SUPERSAMPLE = 4
 DENSEST = 0.5
 """The share of the image above which discs can hardly be placed at random any more."""
