@@ -17,6 +17,9 @@ T = TypeVar("T")
 Source = Callable[[Sequence[Unit], Preparation], Iterable[Sample]]
 """What reads the rows of a plan, in its order: in this process or by Ray Data."""
 
+KEEP_BYTES = 2**28
+"""Validation samples are decoded once and kept, where their pixels take no more than this."""
+
 VAL_EPOCH = 0
 """Validation draws the marks of an epoch that training, which counts from 1, never has."""
 
@@ -38,6 +41,7 @@ class BatchStream:
         self.rank, self.world_size = rank, world_size
         self._preparation = Preparation(config.data.image_size, config.data.order)
         self._train_units, self._val_units = read_splits(config)
+        self._val_kept: list[Sample] | None = None
 
     @property
     def iterations(self) -> int:
@@ -70,11 +74,11 @@ class BatchStream:
 
     def val(self) -> Prefetched[dict[str, Batch]]:
         """Start reading the validation split: always the same marks, each row once."""
-        return Prefetched(self._collated(self._source(*self._val()), SEPARATE, VAL_EPOCH))
+        return Prefetched(self._collated(self._val_samples(), SEPARATE, VAL_EPOCH))
 
     def first_val_batches(self, count: int) -> dict[str, Batch]:
         """Return this rank's first `count` validation rows as one batch an objective."""
-        samples = list(itertools.islice(self._source(*self._val()), count))
+        samples = list(itertools.islice(self._val_samples(), count))
         return {o.name: self._collate(samples, o, VAL_EPOCH) for o in SEPARATE}
 
     def _share(self) -> int:
@@ -82,11 +86,16 @@ class BatchStream:
         rows = num_rows(self._train_units) // self.world_size
         return min(rows, self.iterations * train.batch_size * train.accumulate)
 
-    def _val(self) -> tuple[list[Unit], Preparation]:
+    def _val_samples(self) -> Iterable[Sample]:
+        if self._val_kept is not None:
+            return self._val_kept
         train = self.config.train
         limit = train.max_val_batches and train.max_val_batches * train.batch_size
         plan = val_plan(self._val_units, rank=self.rank, world_size=self.world_size, max_rows=limit)
-        return plan, self._preparation
+        samples = self._source(plan, self._preparation)
+        if num_rows(plan) * 3 * self._preparation.image_size**2 <= KEEP_BYTES:
+            samples = self._val_kept = list(samples)
+        return samples
 
     def _collated(
         self, samples: Iterable[Sample], goals: Sequence[Objective], epoch: int

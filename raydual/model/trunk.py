@@ -1,10 +1,10 @@
 """The trunk: any Hugging Face vision-language model, read at its last hidden state.
 
-The tiny trunk is a Qwen2-VL of 0.58 million parameters without weights: `tiny/` holds its
-config, image processor (patches of 8 pixels, each an image token) and tokenizer: byte-level BPE
+The tiny trunk is a Qwen2-VL of 0.59 million parameters without weights: `tiny/` holds its
+config, image processor (patches of 12 pixels, each an image token) and tokenizer: byte-level BPE
 over Qwen's pre-tokenizer, 512 tokens, trained on `PROMPT` with shapes, colours and everyday
 things as categories, singular and plural, and numbers up to 99. It is to be trained from
-scratch, on a dozen cells a side: so new weights have a standard deviation of 0.05, not 0.02,
+scratch, on a few cells a side: so new weights have a standard deviation of 0.06, not 0.02,
 and the rotary base is 10, for which even the slowest frequency tells neighbouring cells apart.
 """
 

@@ -212,6 +212,7 @@ def validate(
     Returns the metrics, and id and reason of the rows that could not be decoded.
     """
     model.counter.eval()
+    started = time.perf_counter()
     means, medians, bad = Means(), Medians(), BadRows()
     batches = stream.val()
     try:
@@ -226,7 +227,7 @@ def validate(
                 medians.update(judged.medians)
     finally:
         batches.close()
-    figures = means.compute() | medians.compute()
+    figures = means.compute() | medians.compute() | {"seconds": time.perf_counter() - started}
     return {f"val/{name}": value for name, value in figures.items()}, bad.everywhere()
 
 

@@ -45,9 +45,9 @@ def _row(prompter: Prompter, category: str, num_marked: int) -> torch.Tensor:
 
 def test_the_prompt_names_category_and_number_before_the_image(tiny):
     ids = _row(tiny, "circles", 12)
-    text = tiny._tokenizer.decode(ids[:-NUM_READOUTS]).replace("<|image_pad|>" * 144, "[144]")
+    text = tiny._tokenizer.decode(ids[:-NUM_READOUTS]).replace("<|image_pad|>" * 64, "[64]")
     assert text == (
-        "<|im_start|>user\nCount the circles: 12 marked.<|vision_start|>[144]<|vision_end|>"
+        "<|im_start|>user\nCount the circles: 12 marked.<|vision_start|>[64]<|vision_end|>"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
 
@@ -55,12 +55,12 @@ def test_the_prompt_names_category_and_number_before_the_image(tiny):
 def test_shapes_of_the_tiny_trunk(tiny):
     inputs = tiny.encode(_images(2, 96), ["circles", "red apples"], [0, 7])
     length = inputs["input_ids"].shape[1]
-    assert tiny.grid == (12, 12)
+    assert tiny.grid == (8, 8)
     assert {name: tuple(value.shape) for name, value in inputs.items()} == {
         "input_ids": (2, length),
         "attention_mask": (2, length),
         "mm_token_type_ids": (2, length),
-        "pixel_values": (2 * 144, 3 * 8 * 8),
+        "pixel_values": (2 * 64, 3 * 12 * 12),
         "image_grid_thw": (2, 3),
     }
 
@@ -70,7 +70,7 @@ def test_padding_is_on_the_left_and_the_end_is_the_same_for_all(tiny):
     mask = inputs["attention_mask"]
     assert mask[0].tolist() == sorted(mask[0].tolist())
     assert mask[0].sum() < mask[1].sum() == mask.shape[1]
-    end = -(NUM_READOUTS + 144)
+    end = -(NUM_READOUTS + 64)
     assert torch.equal(inputs["input_ids"][0, end:], inputs["input_ids"][1, end:])
 
 
@@ -145,7 +145,7 @@ def test_a_template_kept_for_the_processor_is_found(family, tmp_path):
 
 
 def test_an_image_size_that_is_no_multiple_of_a_cell():
-    with pytest.raises(ConfigError, match=r"data.image_size is 100.* use 96 or 104\.$"):
+    with pytest.raises(ConfigError, match=r"data.image_size is 100.* use 96 or 108\.$"):
         Prompter.from_pretrained("tiny", 100)
 
 

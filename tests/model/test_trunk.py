@@ -38,7 +38,7 @@ class Case:
 
 
 @pytest.fixture(
-    scope="module", params=(*FAMILIES, Family("tiny", 48, (6, 6))), ids=lambda f: f.name
+    scope="module", params=(*FAMILIES, Family("tiny", 48, (4, 4))), ids=lambda f: f.name
 )
 def case(request, tmp_path_factory) -> Case:
     family: Family = request.param
@@ -279,7 +279,7 @@ def test_a_family_without_a_grid(tmp_path):
 def test_the_tiny_trunk_stays_tiny():
     trunk = Trunk.from_pretrained("tiny", image_size=96, lora=None, seed=0)
     assert sum(p.numel() for p in trunk.parameters()) < 1_000_000
-    assert trunk.grid == (12, 12)
+    assert trunk.grid == (8, 8)
 
 
 def test_the_weights_saved_are_those_of_the_base(saved):

@@ -17,7 +17,13 @@ from raydual.errors import CheckpointError, ConfigError, DataError, TrainingErro
 from raydual.training.launch import launch, resumed
 from raydual.training.loop import EpochResult
 
-TIMES = ("train/seconds", "train/samples_per_s", "train/waiting_share", "train/peak_memory_gib")
+TIMES = {
+    "train/seconds",
+    "val/seconds",
+    "train/samples_per_s",
+    "train/waiting_share",
+    "train/peak_memory_gib",
+}
 
 
 def run(config: Config) -> list[EpochResult]:

@@ -105,6 +105,7 @@ def save_validation(rank: int, world: int, tree: dict, out: str) -> None:
     counter = DualTaskCounter.from_config(config)
     stream = BatchStream(config, counter.prompter, load_here, rank, world)
     metrics, _ = validate(ParallelCounter(counter, CPU), stream)
+    del metrics["val/seconds"]
     torch.save(metrics, f"{out}/val{world}-{rank}.pt")
 
 

@@ -200,7 +200,7 @@ def _paint(
     """Fill an outline (corners, 2) around `centre`, its edges smooth."""
     left, top = np.floor(centre - radius - 1).astype(int)
     side = math.ceil(2 * radius) + 3
-    corners = (outline + centre - (left, top)) * SUPERSAMPLE - 0.5  # from corners to pixel centres
+    corners = (outline + centre - (left, top)) * SUPERSAMPLE
     mask = Image.new("L", (side * SUPERSAMPLE, side * SUPERSAMPLE))
     ImageDraw.Draw(mask).polygon([tuple(corner) for corner in corners.tolist()], fill=255)
     cover = np.asarray(mask.reduce(SUPERSAMPLE), dtype=np.float32)[:, :, None] / 255
