@@ -11,14 +11,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from raydual.data.images import CorruptImageError, decode_image
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.ordering import ORDERS
 from raydual.data.plan import Unit
-from raydual.data.schema import Row, rows_of
-from raydual.data.storage import open_filesystem
+from raydual.data.schema import Row, open_shard, rows_of
 
 SHUFFLE_ROWS = 256
 
@@ -51,10 +49,12 @@ def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
     """Read one unit and return its samples in the unit's order.
 
     Only the unit's row group is read. A corrupt image gives a sample with `error` set.
+
+    Raises:
+        DataError: the shard cannot be read.
     """
-    fs, file = open_filesystem(unit.shard)
     columns = ["id", "category", "image", "points"]
-    with pq.ParquetFile(file, filesystem=fs) as parquet:
+    with open_shard(unit.shard) as parquet:
         table = parquet.read_row_group(unit.row_group, columns=columns).take(list(unit.rows))
     return [_sample(row, preparation) for row in rows_of(table)]
 

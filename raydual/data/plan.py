@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from raydual.data.schema import shards
-from raydual.data.storage import open_filesystem
+from raydual.data.schema import open_shard, shards
 from raydual.errors import DataError
 
 
@@ -39,15 +37,14 @@ def read_index(
     """List the eligible rows of a split, reading the category and points columns only.
 
     Raises:
-        DataError: the dataset or the split is missing, has no row of the category, or none
-            within the limits; the message lists what there is.
+        DataError: the dataset or the split is missing or damaged, has no row of the category, or
+            none within the limits; the message lists what there is.
     """
     units: list[Unit] = []
     categories: set[str] = set()
     of_category = 0
     for shard in shards(path, split):
-        fs, file = open_filesystem(shard)
-        with pq.ParquetFile(file, filesystem=fs) as parquet:
+        with open_shard(shard) as parquet:
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, columns=["category", "points"])
                 names = np.array(table["category"].to_pylist(), dtype=object)

@@ -7,6 +7,7 @@ Rows are written in a pseudo-random order that depends on their ids alone, in ro
 `ROW_GROUP_ROWS`, so that a training which shuffles whole row groups sees them well mixed.
 """
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -215,17 +216,28 @@ def _points(cell: pa.ListScalar) -> np.ndarray:
     return np.column_stack([values.field(axis).to_numpy(zero_copy_only=False) for axis in "xy"])
 
 
+@contextlib.contextmanager
+def open_shard(file: str) -> Iterator[pq.ParquetFile]:
+    """Open a shard, given as `shards` does.
+
+    Raises:
+        DataError: it cannot be read, now or inside the block.
+    """
+    filesystem, inner = open_filesystem(file)
+    try:
+        with pq.ParquetFile(inner, filesystem=filesystem) as parquet:
+            yield parquet
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"shard {file} cannot be read: {first_line(error)}; make the dataset again"
+        ) from error
+
+
 def _read_shards(files: Sequence[str], columns: Sequence[str] | None) -> Iterator[Row]:
     for file in files:
-        filesystem, inner = open_filesystem(file)
-        try:
-            with pq.ParquetFile(inner, filesystem=filesystem) as parquet:
-                for batch in parquet.iter_batches(ROW_GROUP_ROWS, columns=columns):
-                    yield from rows_of(batch)
-        except (OSError, pa.ArrowException) as error:
-            raise DataError(
-                f"shard {file} cannot be read: {first_line(error)}; make the dataset again"
-            ) from error
+        with open_shard(file) as parquet:
+            for batch in parquet.iter_batches(ROW_GROUP_ROWS, columns=columns):
+                yield from rows_of(batch)
 
 
 def _write_rows(

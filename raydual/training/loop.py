@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raydual.config import Config
 from raydual.data.batches import BatchStream
 from raydual.data.examples import Batch
 from raydual.metrics import Means, Medians, Weighted
@@ -45,6 +46,10 @@ class TrainState:
         """Whether `all` tasks have used up their patience, or `any` has."""
         exhausted = [stopper.exhausted for stopper in self.stoppers.values()]
         return all(exhausted) if rule == "all" else any(exhausted)
+
+    def finished(self, config: Config) -> bool:
+        """Whether patience or the number of epochs is used up."""
+        return self.ended(config.train.stop) or self.epoch >= config.train.epochs
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ def fit(
         TrainingError: a loss that is not finite, or more corrupt images than tolerated.
     """
     config = stream.config
-    if state.ended(config.train.stop) or state.epoch >= config.train.epochs:
+    if state.finished(config):
         return
     ahead = stream.train(state.epoch + 1)
     try:
@@ -86,8 +91,8 @@ def fit(
             epoch = state.epoch + 1
             torch.manual_seed(_torch_seed(config.seed, epoch, stream.rank))
             metrics, bad_rows = train_epoch(model, state, stream, ahead, epoch, on_progress)
-            last = epoch == config.train.epochs
-            ahead = ahead if last else stream.train(epoch + 1)
+            if epoch < config.train.epochs:
+                ahead = stream.train(epoch + 1)
             figures, bad_val_rows = validate(model, stream)
             metrics |= figures
             improved = [
@@ -100,7 +105,7 @@ def fit(
             ended = state.ended(config.train.stop)
             rows = bad_rows + bad_val_rows
             yield EpochResult(epoch, metrics, improved, stalled, ended, rows)
-            if ended or last:
+            if state.finished(config):
                 return
     finally:
         ahead.close()

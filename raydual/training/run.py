@@ -61,6 +61,8 @@ def run_training(
         if rank == 0:
             on_event(Step(epoch, done, total))
 
+    if rank == 0 and state.finished(config):
+        on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))
     recorder = _Recorder(config, folder, model, stream, on_event) if rank == 0 else None
     try:
         for result in fit(model, state, stream, on_progress):

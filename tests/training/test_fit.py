@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -159,6 +160,19 @@ def test_too_many_corrupt_images_fail_the_run(
     path = corrupted(dataset, tmp_path / "bad", 2)
     with pytest.raises(TrainingError, match=r"2 of 48 .*max_bad_fraction"):
         run(small(f"data.path={path}", "train.max_iterations=99"))
+
+
+def test_a_damaged_shard_is_one_line(small: Callable, dataset: str, tmp_path: Path) -> None:
+    shutil.copytree(dataset, tmp_path / "cut")
+    shard = next((tmp_path / "cut" / "train").glob("*.parquet"))
+    content = bytearray(shard.read_bytes())
+    content[2000:6000] = b"x" * 4000
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=r"shard .*cannot be read"):
+        run(small(f"data.path={tmp_path / 'cut'}", "train.max_iterations=99"))
+    shard.write_bytes(content[:5000])
+    with pytest.raises(DataError, match=r"shard .*cannot be read"):
+        run(small(f"data.path={tmp_path / 'cut'}", "run.name=again"))
 
 
 def test_a_run_is_not_overwritten(small: Callable) -> None:
