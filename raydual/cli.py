@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import io
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,9 @@ app.add_typer(data_app, name="data")
 
 def main() -> None:
     """Run the command line; an error the user can act on is one line, and its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except RaydualError as error:

@@ -30,7 +30,7 @@ NotBool = BeforeValidator(_refuse_bool)
 Fraction = Annotated[float, NotBool, Field(ge=0, le=1)]
 Positive = Annotated[float, NotBool, Field(gt=0)]
 NonNegative = Annotated[float, NotBool, Field(ge=0)]
-Count = Annotated[int, NotBool, Field(ge=0)]
+Count = Annotated[int, NotBool, Field(ge=0, le=2**63 - 1)]
 AtLeastOne = Annotated[int, NotBool, Field(ge=1)]
 
 
@@ -78,7 +78,7 @@ class DataSection(Section):
 class LoraSection(Section):
     """Low-rank adapters on the language model; r = 0 trains every parameter instead."""
 
-    r: Count = Field(16, description="rank; 0 for full fine-tuning")
+    r: Count = Field(16, le=4096, description="rank; 0 for full fine-tuning")
     alpha: Positive = Field(32, description="scale numerator: the update is alpha / r * BA")
     dropout: Annotated[float, NotBool, Field(ge=0, lt=1)] = 0.05
 
@@ -175,7 +175,7 @@ class Config(Section):
         """Return a copy in which dotted keys, written with `__` for the dots, have new values."""
         tree = self.model_dump()
         for key, value in values.items():
-            _set(tree, key.replace("__", "."), value)
+            _merge(tree, _nested(key.replace("__", "."), value))
         return build(tree)
 
     def to_yaml(self) -> str:
@@ -211,14 +211,19 @@ def load(
         base = (resources.files("raydual") / "presets" / f"{preset}.yaml").read_text()
     tree = _parse(base, preset)
     if file is not None:
-        _merge(tree, read_yaml(file))
+        try:
+            _merge(tree, read_yaml(file))
+        except RecursionError:
+            raise ConfigError(f"{file} refers to itself") from None
     for override in overrides:
         key, sep, value = override.partition("=")
         if not sep or not key:
             raise ConfigError(
                 f"got {override!r}; an override is written key=value, as coord.lr=1e-4"
             )
-        _set(tree, key, _parse_value(value, key))
+        if not _known(key):
+            raise ConfigError(_unknown(key))
+        _merge(tree, _nested(key, _parse_value(value, key)))
     return build(tree)
 
 
@@ -263,11 +268,21 @@ def keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterator[str]:
             yield prefix + name
 
 
+def value_of(config: Config, path: str) -> Any:
+    """Return the value at a dotted path."""
+    value: Any = config
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
 def _parse(text: str, origin: str) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{origin} is no YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise ConfigError(f"{origin} is nested too deeply") from None
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -287,21 +302,20 @@ def _merge(tree: dict[str, Any], other: Mapping[Any, Any], prefix: str = "") -> 
         if not isinstance(key, str):
             raise ConfigError(f"{prefix}{key}: keys are text, got a {type(key).__name__}")
         if isinstance(value, Mapping):
-            below = tree.setdefault(key, {})
-            if not isinstance(below, dict):
-                raise ConfigError(_unknown(f"{prefix}{key}.{next(iter(value), '')}"))
-            _merge(below, value, f"{prefix}{key}.")
+            if not isinstance(tree.get(key), dict):
+                tree[key] = {}
+            _merge(tree[key], value, f"{prefix}{key}.")
+        elif value is None and isinstance(tree.get(key), dict):
+            continue  # a section that is named and left empty
         else:
             tree[key] = value
 
 
-def _set(tree: dict[str, Any], path: str, value: Any) -> None:
-    if not _known(path):
-        raise ConfigError(_unknown(path))
-    *parents, leaf = path.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    tree[leaf] = value
+def _nested(path: str, value: Any) -> dict[str, Any]:
+    """Return {"a": {"b": value}} for the path "a.b"."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value
 
 
 def _paths(tree: Mapping[Any, Any], prefix: str = "") -> Iterator[str]:

@@ -23,7 +23,8 @@ Weighted = tuple[Tensor, Tensor]
 class Means:
     """Running weighted means by name; nothing is read back from the device before `compute`."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: torch.device | str = "cpu") -> None:
+        self._device = device
         self._sums: dict[str, Tensor] = {}
 
     def update(self, figures: Mapping[str, Weighted]) -> None:
@@ -38,13 +39,12 @@ class Means:
     def compute(self) -> dict[str, float]:
         """Return the mean of each figure over all ranks; one without any weight is left out.
 
-        A collective: every rank calls it, and each has updated the same names or none.
+        A collective: every rank calls it, with the same names or, if it had no batch, none.
         """
         names = sorted({n for ranks in gather(sorted(self._sums)) for n in ranks})
         if not names:
             return {}
-        device = next(iter(self._sums.values())).device if self._sums else torch.device("cpu")
-        zero = torch.zeros(2, dtype=torch.float64, device=device)
+        zero = torch.zeros(2, dtype=torch.float64, device=self._device)
         pairs = torch.stack([self._sums.get(n, zero) for n in names])
         if dist.is_initialized():
             dist.all_reduce(pairs)

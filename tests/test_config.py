@@ -38,6 +38,15 @@ def test_overrides_win_over_file_over_preset(tmp_path: Path) -> None:
     assert config.data.image_size == load().data.image_size
 
 
+def test_sections_merge_and_empty_ones_change_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("coord:\ndone:\n  lr: 1e-3\n")
+    config = load(file, ["coord={patience: 9}"])
+    assert config.coord.patience == 9
+    assert config.coord.lr == load().coord.lr
+    assert config.done.warmup == load().done.warmup
+
+
 @pytest.mark.parametrize("text", ["1e-5", "1.0e-5", "0.00001", "'1e-5'"])
 def test_numbers_as_people_write_them(text: str, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
@@ -61,6 +70,8 @@ def test_numbers_as_people_write_them(text: str, tmp_path: Path) -> None:
         ("coord=5", ["coord", "5"]),
         ("run.name=../x", ["run.name"]),
         ("epochs", ["epochs", "key=value"]),
+        ("seed=99999999999999999999", ["seed"]),
+        ("model.lora.r=999999999", ["model.lora.r"]),
         ("coord.lr=[", ["coord.lr"]),
     ],
 )
@@ -73,7 +84,9 @@ def test_bad_overrides_are_one_line_with_the_key(override: str, words: list[str]
         assert word in message
 
 
-@pytest.mark.parametrize("text", ["- a\n", "a: [", "3: {lr: 1}\n", "coord: {lr: {x: 1}}\n"])
+@pytest.mark.parametrize(
+    "text", ["- a\n", "a: [", "3: {lr: 1}\n", "coord: {lr: {x: 1}}\n", "coord: &a {x: *a}\n"]
+)
 def test_bad_files_are_one_line(text: str, tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text(text)

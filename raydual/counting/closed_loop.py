@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from raydual.data.letterbox import Letterbox
 from raydual.data.marking import draw_marks
+from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, DONE
 
@@ -48,10 +49,17 @@ class Counter:
         """Load from one checkpoint folder, or from one a task.
 
         Raises:
-            CheckpointError: a folder is missing, incomplete or no raydual checkpoint.
+            CheckpointError: a folder is missing, incomplete or no raydual checkpoint, or the two
+                take images of different sizes.
         """
         first = DualTaskCounter.from_pretrained(coord, device)
         second = first if done is None else DualTaskCounter.from_pretrained(done, device)
+        sizes = [model.config.data.image_size for model in (first, second)]
+        if sizes[0] != sizes[1]:
+            raise CheckpointError(
+                f"{coord} takes images of {sizes[0]} px, {done} of {sizes[1]} px; "
+                "both have to be of one run, or of runs with the same data.image_size"
+            )
         return cls(first, second)
 
     @torch.no_grad()
@@ -68,7 +76,7 @@ class Counter:
             chances.append(self._done(canvas, found, category))
             if chances[-1] > 0.5:
                 return Counted(box.to_pixels(found), chances, "done")
-            found = np.vstack([found, self._next(canvas, found, category)])
+            found = np.vstack([found, box.clip(self._next(canvas, found, category))])
         return Counted(box.to_pixels(found), chances, "max_objects")
 
     def _done(self, canvas: np.ndarray, found: np.ndarray, category: str) -> float:

@@ -11,6 +11,7 @@ from rich.progress import track
 
 from raydual.counting.closed_loop import Counter, annotate
 from raydual.data.images import CorruptImageError, decode_image
+from raydual.errors import ConfigError
 
 
 def count_files(
@@ -27,12 +28,19 @@ def count_files(
 
     Raises:
         CheckpointError: a checkpoint cannot be used.
+        ConfigError: `out` cannot be made.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     counter = Counter.from_pretrained(checkpoint, done_checkpoint, device)
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write pictures to {out}: {error.strerror}; choose another --out"
+        ) from None
     console = Console(highlight=False, soft_wrap=True)
-    unreadable = []
+    unreadable: list[Path] = []
+    taken: set[Path] = set()
     for file in track(files, "Counting", console=console, transient=True):
         try:
             image = decode_image(file.read_bytes())
@@ -41,10 +49,21 @@ def count_files(
             unreadable.append(file)
             continue
         counted = counter.count(image, category, max_objects)
-        target = out / f"{file.stem}.counted.png"
+        target = _free(out / f"{file.stem}.counted.png", taken)
         annotate(image, counted).save(target)
         points = " ".join(f"({x:.1f}, {y:.1f})" for x, y in counted.points)
         reached = "" if counted.stopped == "done" else f" (stopped at {counted.stopped})"
         console.print(f"{file}: {counted.count}{reached}  {points}", markup=False)
         console.print(f"  -> {target}", markup=False)
     return unreadable
+
+
+def _free(path: Path, taken: set[Path]) -> Path:
+    """Return the path, with a number where another file of this call has its name."""
+    stem = path.name.removesuffix(".counted.png")
+    number = 2
+    while path in taken:
+        path = path.with_name(f"{stem}-{number}.counted.png")
+        number += 1
+    taken.add(path)
+    return path

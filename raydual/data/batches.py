@@ -56,6 +56,13 @@ class BatchStream:
         """Rows read in an epoch of training, by all ranks."""
         return self._share() * self.world_size
 
+    @property
+    def val_rows(self) -> int:
+        """Rows of a validation, of all ranks."""
+        train = self.config.train
+        limit = train.max_val_batches and train.max_val_batches * train.batch_size
+        return min(num_rows(self._val_units), limit or num_rows(self._val_units))
+
     def train(self, epoch: int) -> Prefetched[list[dict[str, Batch]]]:
         """Start reading an epoch; an item is an iteration: `train.accumulate` batches a name."""
         plan = train_plan(
@@ -89,9 +96,9 @@ class BatchStream:
     def _val_samples(self) -> Iterable[Sample]:
         if self._val_kept is not None:
             return self._val_kept
-        train = self.config.train
-        limit = train.max_val_batches and train.max_val_batches * train.batch_size
-        plan = val_plan(self._val_units, rank=self.rank, world_size=self.world_size, max_rows=limit)
+        plan = val_plan(
+            self._val_units, rank=self.rank, world_size=self.world_size, max_rows=self.val_rows
+        )
         samples = self._source(plan, self._preparation)
         if num_rows(plan) * 3 * self._preparation.image_size**2 <= KEEP_BYTES:
             samples = self._val_kept = list(samples)

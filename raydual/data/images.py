@@ -27,7 +27,7 @@ def decode_image(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return to_rgb(ImageOps.exif_transpose(image))
     except Exception as error:  # broken files make Pillow raise nearly anything
         reason = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):  # its message holds a memory address
@@ -41,7 +41,8 @@ def header_size(data: bytes) -> tuple[int, int, int]:
         return image.width, image.height, image.getexif().get(0x0112, 1)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of any mode to RGB, as `decode_image` does."""
     if image.mode.startswith("I"):
         values = np.asarray(image, dtype=np.float64) / 257  # 65535 becomes 255
         return Image.fromarray(values.clip(0, 255).astype(np.uint8)).convert("RGB")

@@ -42,6 +42,10 @@ class Letterbox:
         """Map points (N, 2) in [-1, 1] back to pixels of the image, float64."""
         return (np.asarray(points, dtype=np.float64).reshape(-1, 2) + 1) / self._units_per_pixel
 
+    def clip(self, points: np.ndarray) -> np.ndarray:
+        """Move points (N, 2) in [-1, 1] that lie on the padding onto the edge of the image."""
+        return np.clip(points, -1, 2 * np.array(self.fitted) / self.side - 1)
+
     def apply(self, image: Image.Image) -> np.ndarray:
         """Return the canvas, uint8 (side, side, 3), with the RGB image resized onto it."""
         canvas = np.zeros((self.side, self.side, 3), dtype=np.uint8)

@@ -27,7 +27,7 @@ class Sample:
 
     pixels: uint8 (side, side, 3), black where the image could not be decoded.
     points: float64 (N, 2) in [-1, 1], in the order of counting.
-    error: why the image could not be decoded; None for a good one.
+    error: why the row cannot be used; None for a good one.
     """
 
     id: str
@@ -63,6 +63,8 @@ def _sample(row: Row, preparation: Preparation) -> Sample:
     side = preparation.image_size
     try:
         image = decode_image(row.image)
+        if not np.isfinite(row.points).all():
+            raise CorruptImageError("a point is not finite")
     except CorruptImageError as error:
         black = np.zeros((side, side, 3), dtype=np.uint8)
         return Sample(row.id, row.category, black, np.zeros((0, 2)), str(error))

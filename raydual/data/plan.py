@@ -42,7 +42,7 @@ def read_index(
     """
     units: list[Unit] = []
     categories: set[str] = set()
-    of_category = 0
+    of_category = objects = 0
     for shard in shards(path, split):
         with open_shard(shard) as parquet:
             for group in range(parquet.num_row_groups):
@@ -55,6 +55,7 @@ def read_index(
                 wanted = wanted & (counts >= min_objects)
                 if max_objects is not None:
                     wanted = wanted & (counts <= max_objects)
+                objects += int(counts[wanted].sum())
                 if wanted.any():
                     units.append(Unit(shard, group, tuple(np.flatnonzero(wanted).tolist())))
     if not of_category:
@@ -64,6 +65,10 @@ def read_index(
         limits = f"min_objects={min_objects}, max_objects={max_objects}"
         raise DataError(
             f"{path}: none of {of_category} rows of the {split} split is within {limits}"
+        )
+    if not objects:
+        raise DataError(
+            f"{path}: no image of the {split} split has an object; coordinates need at least one"
         )
     return units
 
@@ -90,14 +95,12 @@ def train_plan(
     return _slice(shuffled, rank * share, (rank + 1) * share)
 
 
-def val_plan(
-    units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int | None = None
-) -> list[Unit]:
+def val_plan(units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int) -> list[Unit]:
     """Return what one rank validates on: a contiguous share.
 
-    The shares of all ranks hold every row once, or the first `max_rows` rows.
+    The shares of all ranks hold each of the first `max_rows` rows once.
     """
-    total = num_rows(units) if max_rows is None else min(max_rows, num_rows(units))
+    total = min(max_rows, num_rows(units))
     return _slice(units, rank * total // world_size, (rank + 1) * total // world_size)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raydual.config import Config, build
+from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest, read_tensors, write_manifest
@@ -123,7 +125,7 @@ class DualTaskCounter(nn.Module):
         try:
             self.load_state_dict(other.state_dict())
         except RuntimeError as error:
-            detail = str(error).splitlines()[1].strip()
+            detail = str(error).splitlines()[1].strip()[:200]
             raise CheckpointError(f"{folder} holds another architecture: {detail}") from None
 
     def save_pretrained(self, folder: str | Path, **metadata: Any) -> None:
@@ -175,7 +177,8 @@ class DualTaskCounter(nn.Module):
         image: with the marks of the `num_marked` objects already counted drawn on it (see
         `raydual.draw_marks`). category: what is counted, as in training.
         """
-        x, y = self._predict(image, num_marked, category, COORD.name).position[0].tolist()
+        position = self._predict(image, num_marked, category, COORD.name).position
+        x, y = self._letterbox(image).clip(position.cpu().double().numpy())[0].tolist()
         return x, y
 
     def predict_done(self, image: Image.Image, num_marked: int, category: str = "object") -> float:
@@ -185,26 +188,30 @@ class DualTaskCounter(nn.Module):
     def predict(self, image: Image.Image, num_marked: int, category: str = "object") -> Prediction:
         """Say both: where the next object is and whether there is one."""
         x, y = self.predict_coordinates(image, num_marked, category)
-        box = Letterbox(*image.size, self.config.data.image_size)
-        px, py = box.to_pixels(np.array([[x, y]]))[0].tolist()
+        px, py = self._letterbox(image).to_pixels(np.array([[x, y]]))[0].tolist()
         return Prediction(x, y, (px, py), self.predict_done(image, num_marked, category))
 
     @torch.no_grad()
     def _predict(self, image: Image.Image, num_marked: int, category: str, task: str) -> Any:
-        canvas = Letterbox(*image.size, self.config.data.image_size).apply(image.convert("RGB"))
+        canvas = self._letterbox(image).apply(to_rgb(image))
         return self(self.encode(canvas[None], [category], [num_marked]), task)
+
+    def _letterbox(self, image: Image.Image) -> Letterbox:
+        return Letterbox(*image.size, self.config.data.image_size)
 
     def _load_heads(self, folder: Path) -> None:
         try:
             self.heads.load_state_dict(read_tensors(folder / HEADS_FILE))
         except RuntimeError as error:
-            raise CheckpointError(f"{folder / HEADS_FILE}: {str(error).splitlines()[-1]}") from None
+            raise CheckpointError(
+                f"{folder / HEADS_FILE}: {str(error).splitlines()[-1].strip()[:200]}"
+            ) from None
 
 
 def _new_head(task: Task, trunk: Trunk, config: Config) -> nn.Module:
     """Make a head with weights of its own seed, so that the order of tasks does not matter."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(config.seed + zlib.crc32(task.name.encode()))
         return task.make_head(trunk.hidden_size, trunk.grid, config)
 
 

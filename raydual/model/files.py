@@ -1,7 +1,8 @@
 """A checkpoint folder: whole or not at all.
 
 `raydual.json` is written last and lists every other file with its size, so a folder that lacks
-it, or a listed byte, is known to be incomplete. Nothing in a checkpoint is unpickled.
+it, or a listed byte, is known to be incomplete. Weights are safetensors; nothing in a
+checkpoint can run code when it is read.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
         if path.is_file() and path.name != MANIFEST
     }
     text = json.dumps({"format": FORMAT, **content, "files": files}, indent=1)
-    (folder / MANIFEST).write_text(text)
+    partial = folder / f".{MANIFEST}"
+    partial.write_text(text)
+    partial.replace(folder / MANIFEST)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -5,18 +5,27 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from raydual.config import Config, load
+from raydual.config import Config, build, load, value_of
 from raydual.data.batches import read_splits
 from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
 from raydual.data.schema import MANIFEST, write_dataset
 from raydual.data.storage import join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError
+from raydual.model.files import read_manifest
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import Note, OnEvent
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_IMAGES = 6000
+ARCHITECTURE = (
+    "model.coord_head",
+    "model.lora.r",
+    "model.lora.alpha",
+    "train.strategy",
+    "data.image_size",
+)
+"""What a resumed training cannot change."""
 
 
 def launch(config: Config, on_event: OnEvent) -> None:
@@ -26,9 +35,10 @@ def launch(config: Config, on_event: OnEvent) -> None:
         RaydualError: what `preflight` finds before anything starts, and what `fit` raises.
     """
     assert config.run.name is not None
+    folder = RunFolder(_absolute_path(config.run.storage), config.run.name)
+    check_folder(config, folder)
     config = _absolute(config, on_event)
-    folder = RunFolder(config.run.storage, str(config.run.name))
-    preflight(config, folder, on_event)
+    preflight(config, on_event)
     on_event(Note(f"Run {config.run.name} in {folder.path}"))
     if config.scale.num_workers == 0:
         from raydual.training.run import run_here
@@ -41,17 +51,39 @@ def launch(config: Config, on_event: OnEvent) -> None:
     on_event(Note(f"Checkpoints, metrics.jsonl and samples/ are in {folder.path}"))
 
 
-def preflight(config: Config, folder: RunFolder, on_event: OnEvent) -> None:
-    """Find what would fail later: the run's folder, the dataset, the trunk.
+def check_folder(config: Config, folder: RunFolder) -> None:
+    """Find whether the run can start, or go on, in its folder.
 
     Raises:
-        ConfigError, DataError, CheckpointError: one line on what is wrong.
+        ConfigError: another run is there; the configuration is not that of the checkpoint to go
+            on from; or the folder cannot be written.
+        CheckpointError: the checkpoint to go on from is damaged.
     """
-    if folder.exists() and not config.run.resume:
+    if not folder.has_checkpoint(LATEST):
+        folder.write(CONFIG_FILE, config.to_yaml().encode())
+        return
+    if not config.run.resume:
         raise ConfigError(
             f"{folder.path} is there already; go on with `raydual train --resume {folder.path}`, "
             "or take another run.name"
         )
+    with folder.checkpoint(LATEST) as path:
+        saved = build(read_manifest(path)["config"])
+    for key in ARCHITECTURE:
+        before, now = value_of(saved, key), value_of(config, key)
+        if before != now:
+            raise ConfigError(
+                f"{key}={now} cannot go on from {folder.path}, which was trained with {before}; "
+                "start another run"
+            )
+
+
+def preflight(config: Config, on_event: OnEvent) -> None:
+    """Find what would fail later, in the dataset and the trunk.
+
+    Raises:
+        ConfigError, DataError: one line on what is wrong.
+    """
     train, val = read_splits(config)
     workers = max(1, config.scale.num_workers)
     if num_rows(train) < workers:
@@ -76,12 +108,13 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
         CheckpointError: there is no run there, or nothing to resume from.
         ConfigError: the overrides are wrong, or rename the run.
     """
-    storage, _, name = run_folder.rstrip("/").rpartition("/")
-    folder = RunFolder(storage or ".", name)
+    storage, _, name = _absolute_path(run_folder.rstrip("/")).rpartition("/")
+    folder = RunFolder(storage, name)
+    folder.recover(LATEST)
     if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
         raise CheckpointError(f"{run_folder} is no run that can be resumed: it has no {LATEST}")
-    own = [f"run.storage={storage or '.'}", f"run.name={name}", "run.resume=true"]
-    return load(file, [*overrides, *own], base=saved.decode())
+    config = load(file, overrides, base=saved.decode())
+    return config.with_values(run__storage=storage, run__name=name, run__resume=True)
 
 
 def _absolute(config: Config, on_event: OnEvent) -> Config:

@@ -6,6 +6,7 @@ between two epochs.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -18,6 +19,7 @@ from torch import Tensor
 from raydual.config import Config
 from raydual.data.batches import BatchStream
 from raydual.data.examples import Batch
+from raydual.errors import TrainingError
 from raydual.metrics import Means, Medians, Weighted
 from raydual.tasks import SEPARATE, TASKS, Objective, objectives
 from raydual.training.early_stopping import EarlyStopping
@@ -80,7 +82,8 @@ def fit(
     `state` is advanced before each yield, so that saving it there resumes at the next epoch.
 
     Raises:
-        TrainingError: a loss that is not finite, or more corrupt images than tolerated.
+        TrainingError: a loss that is not finite, or more corrupt images than tolerated; nothing
+            is yielded for that epoch.
     """
     config = stream.config
     if state.finished(config):
@@ -94,6 +97,7 @@ def fit(
             if epoch < config.train.epochs:
                 ahead = stream.train(epoch + 1)
             figures, bad_val_rows = validate(model, stream)
+            _check_finite(figures, epoch)
             metrics |= figures
             improved = [
                 task.name
@@ -122,7 +126,7 @@ def train_epoch(
     """Run one epoch of iterations; return its metrics and the rows that had to be skipped."""
     goals = objectives(stream.config)
     model.counter.train()
-    means, watch, cosine = Means(), Watch(goals, epoch, stream), GradientCosine()
+    means, watch, cosine = Means(model.device), Watch(goals, epoch, stream), GradientCosine()
     started, waited, done = time.perf_counter(), 0.0, 0
     on_progress(epoch, 0, stream.iterations)
     source = iter(iterations)
@@ -218,7 +222,7 @@ def validate(
     """
     model.counter.eval()
     started = time.perf_counter()
-    means, medians, bad = Means(), Medians(), BadRows()
+    means, medians, bad = Means(model.device), Medians(), BadRows()
     batches = stream.val()
     try:
         for by_task in batches:
@@ -233,7 +237,18 @@ def validate(
     finally:
         batches.close()
     figures = means.compute() | medians.compute() | {"seconds": time.perf_counter() - started}
-    return {f"val/{name}": value for name, value in figures.items()}, bad.everywhere()
+    bad_rows = bad.check(stream.config.data.max_bad_fraction, stream.val_rows, "validation")
+    return {f"val/{name}": value for name, value in figures.items()}, bad_rows
+
+
+def _check_finite(figures: dict[str, float], epoch: int) -> None:
+    """Stop before weights that have diverged in the epoch's last steps are saved."""
+    for task in TASKS:
+        if not math.isfinite(figures.get(task.monitor, 0.0)):
+            raise TrainingError(
+                f"{task.monitor} is not finite after epoch {epoch}; the checkpoints of earlier "
+                f"epochs are whole; try a smaller {task.name}.lr"
+            )
 
 
 def _joined(parts: list[Weighted]) -> Weighted:

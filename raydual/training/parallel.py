@@ -75,6 +75,12 @@ def sum_over_ranks(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def barrier() -> None:
+    """Wait for all ranks."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def _wrap(module: nn.Module, device: torch.device) -> nn.Module:
     if world_size() == 1:
         return module

@@ -19,9 +19,9 @@ from raydual.training import checkpoint
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.loop import EpochResult, TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
-from raydual.training.parallel import ParallelCounter
+from raydual.training.parallel import ParallelCounter, barrier
 from raydual.training.pictures import answers, panel
-from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
+from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder, best_of
 from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
 
 Report = Callable[[EpochResult], None]
@@ -49,6 +49,10 @@ def run_training(
     folder = RunFolder(config.run.storage, config.run.name)
     counter = DualTaskCounter.from_config(config, _base_dtype(config, device))
     stream = BatchStream(config, counter.prompter, source, rank, world_size)
+    if rank == 0:
+        for name in (LATEST, *(best_of(task.name) for task in TASKS)):
+            folder.recover(name)
+    barrier()
     if folder.has_checkpoint(LATEST):
         with folder.checkpoint(LATEST) as path:
             counter.load_pretrained(path)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from raydual.data.storage import join, open_filesystem
-from raydual.errors import CheckpointError
+from raydual.data.storage import first_line, join, open_filesystem
+from raydual.errors import CheckpointError, ConfigError
 from raydual.model.files import MANIFEST, read_manifest
 
 CONFIG_FILE = "config.yaml"
@@ -43,7 +43,7 @@ class RunFolder:
         """Replace the checkpoint `name` by what `write` puts into the folder it is given.
 
         The new one is completed beside the old one before that is removed, its manifest last, so
-        that at any instant one of the two is whole; `checkpoint` finds that one.
+        that at any instant one of the two is whole; `recover` puts that one in place.
         """
         self.recover(name)
         beside = self._beside(name)
@@ -59,7 +59,10 @@ class RunFolder:
         self._replace(name)
 
     def recover(self, name: str) -> None:
-        """Finish the replacement that a crash interrupted, if there was one."""
+        """Finish the replacement that a crash interrupted, if there was one.
+
+        For one process alone: that which resumes the run.
+        """
         if self._is_whole(self._beside(name)) and not self._is_whole(f"{self._root}/{name}"):
             self._replace(name)
 
@@ -70,7 +73,6 @@ class RunFolder:
         Raises:
             CheckpointError: there is none, or it is incomplete.
         """
-        self.recover(name)
         if self._local:
             read_manifest(Path(self._root) / name)
             yield Path(self._root) / name
@@ -83,16 +85,28 @@ class RunFolder:
             yield Path(scratch)
 
     def has_checkpoint(self, name: str) -> bool:
-        """Whether there is a checkpoint of this name, after a crash too."""
-        self.recover(name)
+        """Whether there is a whole checkpoint of this name."""
         return self._is_whole(f"{self._root}/{name}")
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file."""
+        """Write a file, whole or not at all.
+
+        Raises:
+            ConfigError: it cannot be written there.
+        """
         path = f"{self._root}/{name}"
-        self._fs.create_dir(path.rpartition("/")[0])
-        with self._fs.open_output_stream(path) as stream:
-            stream.write(content)
+        partial = f"{path}.new" if self._local else path  # a bucket's objects appear whole
+        try:
+            self._fs.create_dir(path.rpartition("/")[0])
+            with self._fs.open_output_stream(partial) as stream:
+                stream.write(content)
+            if self._local:
+                self._fs.move(partial, path)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {self.path}/{name}: {first_line(error)}; "
+                "run.storage has to be a folder or bucket that can be written"
+            ) from error
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None where there is none."""
@@ -146,7 +160,7 @@ class RunFolder:
 
     def _remove(self, folder: str) -> None:
         if self._fs.get_file_info(folder).type == pafs.FileType.Directory:
-            if not self._local and self._is_whole(folder):
+            if self._is_whole(folder):
                 self._fs.delete_file(f"{folder}/{MANIFEST}")
             self._fs.delete_dir(folder)
 

@@ -144,7 +144,7 @@ def _train_worker(setup: dict[str, Any]) -> None:
 
 
 def _sender(queue: Queue) -> OnEvent:
-    """Return what sends events to the driver, steps a few times a second only, without waiting."""
+    """Return what sends events to the driver; steps only a few times a second."""
     last = 0.0
 
     def send(event: Event) -> None:
@@ -154,7 +154,9 @@ def _sender(queue: Queue) -> OnEvent:
             if now - last < STEPS_EVERY_S and event.done:
                 return
             last = now
-        queue.actor.put_nowait.remote(event)
+        sent = queue.actor.put_nowait.remote(event)
+        if not isinstance(event, Step):
+            ray.get(sent)
 
     return send
 

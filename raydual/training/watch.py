@@ -38,6 +38,22 @@ class BadRows:
         """Return those of all ranks; a collective."""
         return sorted(row for rows in gather(self.rows) for row in rows)
 
+    def check(self, max_fraction: float, total: int, where: str) -> list[tuple[str, str]]:
+        """Return those of all ranks; a collective.
+
+        Raises:
+            TrainingError: they are more than `max_fraction` of the total.
+        """
+        rows = self.everywhere()
+        if len(rows) > max_fraction * total:
+            names = ", ".join(name for name, _ in rows[:5])
+            raise TrainingError(
+                f"{len(rows)} of {total} images of {where} are corrupt ({names}); "
+                f"data.max_bad_fraction={max_fraction:g} allows {max_fraction * total:g}; "
+                "see `raydual data check`"
+            )
+        return rows
+
 
 class Watch:
     """Find the first loss that is not finite, and count the rows that had to be skipped.
@@ -48,8 +64,7 @@ class Watch:
     def __init__(self, goals: Sequence[Objective], epoch: int, stream: BatchStream) -> None:
         self._tasks = [task.name for objective in goals for task in objective.tasks]
         self._epoch = epoch
-        self._allowed = stream.config.data.max_bad_fraction * stream.rows
-        self._limit = f"data.max_bad_fraction={stream.config.data.max_bad_fraction:g}"
+        self._max_bad_fraction = stream.config.data.max_bad_fraction
         self._rows = stream.rows
         self._iteration = 1
         self._bad_at: dict[str, Tensor] = {}
@@ -82,12 +97,8 @@ class Watch:
                     f"the checkpoints of earlier epochs are whole; try a smaller {task}.lr"
                 )
         bad = int(sum_over_ranks(torch.tensor(len(self.bad.rows), device=first.device)))
-        if bad > self._allowed:
-            names = ", ".join(name for name, _ in self.bad.everywhere()[:5])
-            raise TrainingError(
-                f"{bad} of {self._rows} images of epoch {self._epoch} are corrupt ({names}); "
-                f"{self._limit} allows {self._allowed:g}; see `raydual data check`"
-            )
+        if bad > self._max_bad_fraction * self._rows:
+            self.bad.check(self._max_bad_fraction, self._rows, f"epoch {self._epoch}")
 
 
 class GradientCosine:

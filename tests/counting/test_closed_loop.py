@@ -56,6 +56,18 @@ def test_points_are_in_the_pixels_of_the_image_as_given(oracle: Oracle) -> None:
     assert counted.points.tolist() == [[100, 50]]
 
 
+def test_a_point_on_the_padding_is_moved_onto_the_image(oracle: Oracle) -> None:
+    oracle.points = [(0.0, -0.01)]
+    assert Counter(oracle, oracle).count(Image.new("RGB", (200, 100))).points[
+        0, 1
+    ] == pytest.approx(99)
+    oracle.points = [(0.0, 0.5)]
+    oracle.encode = lambda canvases, categories, marked: marked[0]  # the mark is not at 0.5
+    assert Counter(oracle, oracle).count(Image.new("RGB", (200, 100))).points[
+        0, 1
+    ] == pytest.approx(100)
+
+
 def test_a_count_that_would_not_end_is_capped(oracle: Oracle) -> None:
     counted = Counter(oracle, oracle).count(Image.new("RGB", (96, 96)), max_objects=2)
     assert (counted.count, counted.stopped) == (2, "max_objects")

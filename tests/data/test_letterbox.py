@@ -19,6 +19,11 @@ def test_canvas_coordinates_by_hand() -> None:
     assert corners.tolist() == [[-1, -1], [1, 0], [0, -0.5]]
 
 
+def test_clip_moves_points_off_the_padding() -> None:
+    points = np.array([[0.5, 0.9], [-0.5, -0.5], [1.0, 1.0]])
+    assert Letterbox(200, 100, 50).clip(points).tolist() == [[0.5, 0], [-0.5, -0.5], [1, 0]]
+
+
 def test_a_pixel_lands_where_its_point_says() -> None:
     image = Image.new("RGB", (80, 40))
     image.paste((255, 255, 255), (60, 20, 64, 24))

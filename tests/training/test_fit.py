@@ -126,13 +126,55 @@ def test_a_loss_that_is_not_finite_names_task_epoch_and_iteration(small: Callabl
     assert all(torch.equal(before[k], after[k]) for k in before)
 
 
-def corrupted(dataset: str, out: Path, rows: int) -> str:
-    """Copy a dataset, with the images of the first training rows cut short."""
+def test_weights_that_diverge_in_the_last_step_are_not_saved(small: Callable) -> None:
+    config = small("train.epochs=1")
+    run(config)
+    before = weights(config, "latest_checkpoint")
+    own = ["train.epochs=2", "train.max_iterations=1", "done.lr=1e38", "done.warmup=0"]
+    own += ["done.lr_schedule=constant"]
+    with pytest.raises(TrainingError, match=r"val/loss_.* is not finite after epoch 2"):
+        run(resumed(f"{config.run.storage}/r", None, own))
+    after = weights(config, "latest_checkpoint")
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert [line["epoch"] for line in history(config)] == [1]
+
+
+@pytest.mark.parametrize(
+    "override", ["model.coord_head=mlp", "train.strategy=mixed", "data.image_size=60"]
+)
+def test_another_architecture_cannot_be_resumed(small: Callable, override: str) -> None:
+    config = small("train.epochs=1")
+    run(config)
+    key = override.split("=")[0]
+    with pytest.raises(ConfigError, match=f"^{key}=.* cannot go on"):
+        run(resumed(f"{config.run.storage}/r", None, [override]))
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_can_start_over(small: Callable) -> None:
+    with pytest.raises(TrainingError):
+        run(small("coord.lr=1e30", "coord.warmup=0"))
+    assert [r.epoch for r in run(small())] == [1, 2]
+
+
+def test_a_number_can_be_a_name(small: Callable) -> None:
+    config = small("run.name='2024'", "train.epochs=1")
+    run(config)
+    assert resumed(f"{config.run.storage}/2024", None, []).run.name == "2024"
+
+
+def test_bfloat16_with_adapters_trains(small: Callable) -> None:
+    """Arithmetic in bfloat16 on a frozen bfloat16 base; losses stay float32 numbers."""
+    (result,) = run(small("model.dtype=bfloat16", "model.lora.r=4", "train.epochs=1"))
+    assert result.improved == ["coord", "done"]
+
+
+def corrupted(dataset: str, out: Path, rows: int, split: str = "train") -> str:
+    """Copy a dataset, with the images of the first rows of a split cut short."""
     left = rows
     copied = []
     for row in read_rows(dataset):
         image = row.image
-        if row.split == "train" and left:
+        if row.split == split and left:
             image, left = image[: len(image) // 3], left - 1
         copied.append(type(row)(**{**row.__dict__, "image": image}))
     write_dataset(copied, out, source="tests")
@@ -160,6 +202,14 @@ def test_too_many_corrupt_images_fail_the_run(
     path = corrupted(dataset, tmp_path / "bad", 2)
     with pytest.raises(TrainingError, match=r"2 of 48 .*max_bad_fraction"):
         run(small(f"data.path={path}", "train.max_iterations=99"))
+
+
+def test_too_many_corrupt_validation_images_fail_the_run(
+    small: Callable, dataset: str, tmp_path: Path
+) -> None:
+    path = corrupted(dataset, tmp_path / "bad", 2, "val")
+    with pytest.raises(TrainingError, match=r"2 of 21 images of validation .*max_bad_fraction"):
+        run(small(f"data.path={path}"))
 
 
 def test_a_damaged_shard_is_one_line(small: Callable, dataset: str, tmp_path: Path) -> None:
@@ -191,6 +241,7 @@ def test_resuming_nothing() -> None:
     [
         ("data.category=pear", DataError, "pear"),
         ("data.path=nowhere", DataError, "nowhere"),
+        ("data.max_objects=0", DataError, "no image of the train split has an object"),
         ("data.min_objects=99", DataError, "min_objects=99"),
         ("data.image_size=50", ConfigError, "48"),
         ("model.trunk=./no-such-folder", ConfigError, "no-such-folder"),
@@ -203,7 +254,7 @@ def test_what_cannot_work_is_said_before_anything_starts(
     with pytest.raises(error, match=words) as raised:
         run(config)
     assert "\n" not in str(raised.value)
-    assert not (Path(config.run.storage) / "r").exists()
+    assert not (Path(config.run.storage) / "r" / "latest_checkpoint").exists()
 
 
 def test_stored_datasets_are_plain_parquet(dataset: str) -> None:

@@ -73,6 +73,26 @@ def test_a_crash_between_removing_and_moving_is_finished_later(
         patched.setattr(folder, "_replace", crash)
         with pytest.raises(KeyboardInterrupt):
             folder.publish("latest", checkpoint("two"))
+    assert not folder.has_checkpoint("latest")
+    folder.recover("latest")
+    assert content(folder) == "two"
+
+
+def test_a_crash_while_the_old_one_is_removed_is_finished_later(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The manifest goes first, so that what is left of the old one is not taken for whole."""
+    folder.publish("latest", checkpoint("one"))
+
+    def crash(name: str) -> None:
+        folder._fs.delete_file(f"{folder._root}/{name}/raydual.json")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(folder, "_replace", crash)
+        with pytest.raises(KeyboardInterrupt):
+            folder.publish("latest", checkpoint("two"))
+    folder.recover("latest")
     assert content(folder) == "two"
 
 
