@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from raydual.version import __version__
 
 if TYPE_CHECKING:
-    from raydual.config import Config, load
+    from raydual.config import load
+    from raydual.config_tree import Config
     from raydual.counting.closed_loop import Counted, Counter
     from raydual.data.letterbox import Letterbox
     from raydual.data.marking import draw_marks
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from raydual.training.loop import EpochResult, fit
 
 _HOMES = {
-    "Config": "raydual.config",
+    "Config": "raydual.config_tree",
     "Counted": "raydual.counting.closed_loop",
     "Counter": "raydual.counting.closed_loop",
     "DualTaskCounter": "raydual.model.counter",

@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 
 from raydual.cli_data import data_app
-from raydual.config import DEFAULT_PRESET, Config, load, presets
+from raydual.config import DEFAULT_PRESET, load, presets, with_values
+from raydual.config_tree import Config
 from raydual.errors import RaydualError
 from raydual.version import __version__
 
@@ -123,7 +124,7 @@ def count(
 def _named(config: Config) -> Config:
     if config.run.name is not None:
         return config
-    return config.with_values(run__name=f"{datetime.datetime.now():%Y%m%d-%H%M%S}")
+    return with_values(config, {"run.name": f"{datetime.datetime.now():%Y%m%d-%H%M%S}"})
 
 
 def _resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:

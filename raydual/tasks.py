@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raydual.config import Config, TaskSection
+from raydual.config_tree import Config, TaskSection
 from raydual.losses import distance_loss, done_loss, pointing_loss
 from raydual.metrics import Weighted, done_figures, natural_weight, pixel_errors
 from raydual.model.heads import COORD_HEADS, DoneHead, Position

@@ -30,7 +30,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def small(dataset: str, tmp_path: Path) -> Callable:
     """Return a function from `key=value` overrides to a small configuration."""
-    from raydual.config import Config, load
+    from raydual.config import load
+    from raydual.config_tree import Config
 
     def build(*overrides: str) -> Config:
         base = [

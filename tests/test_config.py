@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from raydual.config import Config, keys, load, presets
+from raydual.config import keys, load, presets
+from raydual.config_tree import Config
 from raydual.errors import ConfigError
 
 

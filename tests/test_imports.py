@@ -12,7 +12,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "raydual"
 RAY_FILES = {"data/stream.py", "training/trainer.py"}
 LAYERS = [
-    {"errors", "version", "config"},
+    {"errors", "version", "config", "config_tree"},
     {"losses", "metrics", "tasks", "data", "model"},
     {"training"},
     {"counting"},

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.data.examples import Batch, Encoder, collate
 from raydual.data.loading import Preparation, Sample, batched, shuffled
 from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan

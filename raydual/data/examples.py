@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.data.loading import Sample
 from raydual.data.marking import draw_marks
 from raydual.tasks import Objective, Target, Task

@@ -9,7 +9,7 @@ import peft
 from safetensors.torch import save_file
 from torch import Tensor
 
-from raydual.config import LoraSection
+from raydual.config_tree import LoraSection
 from raydual.errors import CheckpointError
 from raydual.model.source import one_line_errors, quiet_transformers
 

@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from raydual.config import Config, build
+from raydual.config import build, with_values
+from raydual.config_tree import Config
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
@@ -100,8 +101,9 @@ class DualTaskCounter(nn.Module):
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
         """
         folder = Path(folder)
-        config = build(_entry(read_manifest(folder), "config", folder)).with_values(
-            model__trust_remote_code=trust_remote_code
+        config = with_values(
+            build(_entry(read_manifest(folder), "config", folder)),
+            {"model.trust_remote_code": trust_remote_code},
         )
         prompter = Prompter.from_pretrained(
             str(folder), config.data.image_size, trust_remote_code=trust_remote_code

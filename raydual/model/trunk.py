@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
-from raydual.config import LoraSection
+from raydual.config_tree import LoraSection
 from raydual.errors import CheckpointError, ConfigError, RaydualError
 from raydual.model.adapters import (
     add_adapters,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from raydual.config import Config, build, load, value_of
+from raydual.config import build, load, value_of, with_values
+from raydual.config_tree import Config
 from raydual.data.batches import read_splits
 from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
@@ -114,7 +115,7 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
         raise CheckpointError(f"{run_folder} is no run that can be resumed: it has no {LATEST}")
     config = load(file, overrides, base=saved.decode())
-    return config.with_values(run__storage=storage, run__name=name, run__resume=True)
+    return with_values(config, {"run.storage": storage, "run.name": name, "run.resume": True})
 
 
 def _absolute(config: Config, on_event: OnEvent) -> Config:
@@ -125,7 +126,7 @@ def _absolute(config: Config, on_event: OnEvent) -> Config:
     trunk = config.model.trunk
     if Path(trunk).expanduser().is_dir():
         trunk = _absolute_path(trunk)
-    return config.with_values(run__storage=storage, data__path=path, model__trunk=trunk)
+    return with_values(config, {"run.storage": storage, "data.path": path, "model.trunk": trunk})
 
 
 def _absolute_path(path: str) -> str:

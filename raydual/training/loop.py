@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.data.batches import BatchStream
 from raydual.data.examples import Batch
 from raydual.errors import TrainingError

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raydual.config import Config, TaskSection
+from raydual.config_tree import Config, TaskSection
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import Objective
 

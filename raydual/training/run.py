@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.data.batches import BatchStream, Source
 from raydual.data.loading import load_here
 from raydual.errors import ConfigError

@@ -19,7 +19,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.tasks import TASKS
 from raydual.training.loop import EpochResult
 

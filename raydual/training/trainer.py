@@ -16,7 +16,8 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.util.queue import Queue
 
-from raydual.config import Config, build
+from raydual.config import build
+from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, RaydualError, TrainingError

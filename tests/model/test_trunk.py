@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel
 
-from raydual.config import LoraSection
+from raydual.config_tree import LoraSection
 from raydual.errors import CheckpointError, ConfigError
 from raydual.model.prompt import Prompter
 from raydual.model.trunk import Trunk

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
 from raydual.training.launch import launch, resumed

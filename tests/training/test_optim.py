@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from raydual.config import Config
+from raydual.config_tree import Config
 from raydual.data.batches import BatchStream
 from raydual.data.loading import load_here
 from raydual.model.counter import DualTaskCounter

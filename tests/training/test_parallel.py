@@ -13,7 +13,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from raydual.config import Config, build
+from raydual.config import build
+from raydual.config_tree import Config
 from raydual.data.batches import BatchStream
 from raydual.data.examples import collate
 from raydual.data.loading import load_here

@@ -1,0 +1,164 @@
+"""Every key of the configuration: its type, its default, its limits and what it does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("a number is expected, not true or false")
+    return value
+
+
+NotBool = BeforeValidator(_refuse_bool)
+Fraction = Annotated[float, NotBool, Field(ge=0, le=1)]
+Positive = Annotated[float, NotBool, Field(gt=0)]
+NonNegative = Annotated[float, NotBool, Field(ge=0)]
+Count = Annotated[int, NotBool, Field(ge=0, le=2**63 - 1)]
+AtLeastOne = Annotated[int, NotBool, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the tree: unknown keys, infinities and NaN are refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, frozen=True, validate_default=True
+    )
+
+
+class RunSection(Section):
+    """Where a run is kept and how it survives."""
+
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="folder name under storage; the date and time when not given",
+    )
+    storage: str = Field("runs", description="folder or s3://, gs:// URI that holds the runs")
+    resume: bool = Field(False, description="go on from latest_checkpoint where there is one")
+    max_failures: Count = Field(0, description="restarts of the worker group after a crash")
+
+
+class MarkSection(Section):
+    """How the objects already counted are shown to the model."""
+
+    style: Literal["numbers", "dots", "heatmap"] = "numbers"
+    alpha: Fraction = Field(0.5, description="opacity of a mark, 0 to 1")
+
+
+class DataSection(Section):
+    """Which rows are read and how an image is prepared."""
+
+    path: str = Field("synthetic", description="dataset folder or URI; 'synthetic' draws one")
+    category: str | None = Field(None, description="only rows of this category")
+    image_size: AtLeastOne = Field(384, description="side of the model's square canvas, px")
+    order: Literal["reading_order", "left_to_right", "nearest_neighbor"] = "reading_order"
+    min_objects: Count = Field(0, description="leave out rows with fewer objects")
+    max_objects: Count | None = Field(None, description="leave out rows with more objects")
+    max_bad_fraction: Fraction = Field(0.01, description="corrupt images tolerated an epoch")
+    mark: MarkSection = MarkSection()
+
+
+class LoraSection(Section):
+    """Low-rank adapters on the language model; r = 0 trains every parameter instead."""
+
+    r: Count = Field(16, le=4096, description="rank; 0 for full fine-tuning")
+    alpha: Positive = Field(32, description="scale numerator: the update is alpha / r * BA")
+    dropout: Annotated[float, NotBool, Field(ge=0, lt=1)] = 0.05
+
+
+class ModelSection(Section):
+    """The shared trunk and the coordinate head on it."""
+
+    trunk: str = Field("tiny", description="'tiny', a Hugging Face id or a local path")
+    coord_head: Literal["pointing", "mlp"] = "pointing"
+    lora: LoraSection = LoraSection()
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the trunk's arithmetic; auto: bfloat16 on a GPU, else float32"
+    )
+    gradient_checkpointing: bool = Field(False, description="trade compute for memory")
+    trust_remote_code: bool = Field(False, description="run code that comes with a trunk")
+
+
+class TaskSection(Section):
+    """What both tasks have: an optimizer, a schedule, a patience."""
+
+    lr: Positive = Field(5e-5, description="AdamW learning rate at its highest")
+    weight_decay: NonNegative = 0.01
+    clip_norm: Positive = Field(1.0, description="largest gradient norm of this task's step")
+    patience: AtLeastOne = Field(5, description="validations without improvement before stopping")
+    min_delta: NonNegative = Field(0.0, description="a smaller gain is no improvement")
+    warmup: Count = Field(0, description="steps of linear warm-up")
+    lr_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="after warm-up, down to 0 at the last of train.epochs"
+    )
+
+
+class CoordSection(TaskSection):
+    """The task that says where the next object is."""
+
+    match: Literal["ordered", "nearest"] = Field(
+        "ordered", description="target: the next point in data.order, or the nearest not marked"
+    )
+
+
+class DoneSection(TaskSection):
+    """The task that says whether every object is marked."""
+
+    positive_fraction: Annotated[float, NotBool, Field(gt=0, lt=1)] = Field(
+        0.5, description="share of examples in which all objects are marked"
+    )
+
+
+class TrainSection(Section):
+    """The loop."""
+
+    strategy: Literal["dual", "mixed", "independent"] = Field(
+        "dual", description="two optimizers on one trunk; one summed loss; or two trunks"
+    )
+    epochs: AtLeastOne = Field(100, description="validations at the most")
+    batch_size: AtLeastOne = Field(2, description="images a worker and task in one pass")
+    accumulate: AtLeastOne = Field(1, description="passes whose gradients make one step")
+    stop: Literal["all", "any"] = Field("all", description="end when all or any task has stalled")
+    max_iterations: AtLeastOne | None = Field(None, description="iterations an epoch, at the most")
+    max_val_batches: AtLeastOne | None = Field(
+        None, description="validate on so many batches only, all workers together"
+    )
+
+
+class ScaleSection(Section):
+    """Workers and what each of them gets."""
+
+    num_workers: Count = Field(1, description="Ray Train workers; 0 trains here, without Ray")
+    use_gpu: bool = Field(False, description="one GPU a worker")
+    cpus_per_worker: Positive = 1.0
+    strategy: Literal["ddp"] = "ddp"
+
+
+class LogSection(Section):
+    """Trackers."""
+
+    wandb: Literal["offline", "online", "disabled"] = "offline"
+    images: Count = Field(16, description="validation pictures an epoch")
+
+
+class Config(Section):
+    """The whole tree."""
+
+    seed: Count = 0
+    run: RunSection = RunSection()
+    data: DataSection = DataSection()
+    model: ModelSection = ModelSection()
+    coord: CoordSection = CoordSection()
+    done: DoneSection = DoneSection()
+    train: TrainSection = TrainSection()
+    scale: ScaleSection = ScaleSection()
+    log: LogSection = LogSection()
+
+    def to_yaml(self) -> str:
+        """Return the tree as YAML that `load(file=...)` reads back to an equal tree."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
