@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -46,7 +46,7 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
         TrainingError: the training failed, after `run.max_failures` restarts.
     """
     with connected(on_event):
-        check_fits(config, ray.cluster_resources())
+        check_fits(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         scale = config.scale
         on_event(Note(f"Starting {scale.num_workers} worker(s), each {_resources(config)}"))
         with _events(on_event) as queue:
@@ -71,24 +71,27 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
                 raise _first_cause(error, config) from error
 
 
-def check_fits(config: Config, cluster: dict[str, float]) -> None:
-    """Compare what the workers and Ray Data need with what the cluster has.
+def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Compare what the workers and Ray Data need with what the cluster's nodes have.
+
+    nodes: the resources of each node that is alive. A worker has to fit on one node.
 
     Raises:
         ConfigError: it does not fit, with the arithmetic.
     """
     scale = config.scale
-    workers = scale.num_workers * scale.cpus_per_worker
-    have, need = cluster.get("CPU", 0.0), workers + DATA_CPUS
-    if have < need:
-        fewer = int((have - DATA_CPUS) / scale.cpus_per_worker)
+    have = sum(node.get("CPU", 0.0) for node in nodes)
+    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
+    slots = sum(int(node.get("CPU", 0.0) / scale.cpus_per_worker + 1e-9) for node in nodes)
+    if have < need or slots < scale.num_workers:
+        most = min(slots, int((have - DATA_CPUS) / scale.cpus_per_worker + 1e-9))
         raise ConfigError(
             f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
             f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
-            f"cluster has {have:g}; at most scale.num_workers={max(0, fewer)} fit, or take a "
-            f"smaller scale.cpus_per_worker"
+            f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
+            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
         )
-    gpus = cluster.get("GPU", 0.0)
+    gpus = sum(node.get("GPU", 0.0) for node in nodes)
     if scale.use_gpu and gpus < scale.num_workers:
         raise ConfigError(
             f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "

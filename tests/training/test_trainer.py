@@ -71,8 +71,10 @@ def test_more_workers_than_the_cluster_holds_is_an_error_with_the_arithmetic(
 ) -> None:
     config = small("scale.num_workers=2", "scale.cpus_per_worker=1")
     with pytest.raises(ConfigError, match=r"2 x .*=1 \+ 1 for Ray Data = 3 CPUs, .* has 2"):
-        check_fits(config, {"CPU": 2.0})
-    check_fits(config, {"CPU": 3.0})
+        check_fits(config, [{"CPU": 2.0}])
+    check_fits(config, [{"CPU": 3.0}])
+    with pytest.raises(ConfigError, match=r"4 on 4 node.*at most scale.num_workers=0"):
+        check_fits(small("scale.num_workers=1", "scale.cpus_per_worker=2"), [{"CPU": 1.0}] * 4)
     gpu = small("scale.num_workers=2", "scale.use_gpu=true", "scale.cpus_per_worker=0.5")
     with pytest.raises(ConfigError, match=r"2 GPU.*has 1"):
-        check_fits(gpu, {"CPU": 4.0, "GPU": 1.0})
+        check_fits(gpu, [{"CPU": 4.0, "GPU": 1.0}])
