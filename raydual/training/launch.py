@@ -18,7 +18,6 @@ from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import Note, OnEvent
 
 SYNTHETIC = "synthetic"
-SYNTHETIC_IMAGES = 6000
 ARCHITECTURE = (
     "model.coord_head",
     "model.lora.r",
@@ -135,7 +134,7 @@ def _absolute_path(path: str) -> str:
 
 def _synthetic(storage: str, on_event: OnEvent) -> str:
     """Return the path of the default synthetic dataset, drawn on first use, beside the runs."""
-    drawing = SynthConfig(images=SYNTHETIC_IMAGES)
+    drawing = SynthConfig(images=9000, splits=(0.9, 0.05, 0.05))
     content = f"{DRAWING} {drawing.model_dump_json()}"
     version = hashlib.blake2b(content.encode(), digest_size=4).hexdigest()
     path = join(storage, f".datasets/synthetic-{version}")
