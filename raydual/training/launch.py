@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from raydual.config import build, load, value_of, with_values
@@ -10,12 +11,12 @@ from raydual.config_tree import Config
 from raydual.data.batches import read_splits
 from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
-from raydual.data.schema import MANIFEST, write_dataset
+from raydual.data.schema import MANIFEST, Row, write_dataset
 from raydual.data.storage import join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError
 from raydual.model.files import read_manifest
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
-from raydual.training.trackers import Note, OnEvent
+from raydual.training.trackers import Note, OnEvent, Step
 
 SYNTHETIC = "synthetic"
 ARCHITECTURE = (
@@ -141,5 +142,12 @@ def _synthetic(storage: str, on_event: OnEvent) -> str:
     filesystem, root = open_filesystem(path)
     if not filesystem.get_file_info(f"{root}/{MANIFEST}").is_file:
         on_event(Note(f"Drawing {drawing.images} synthetic images into {path}"))
-        write_dataset(rows(drawing), path, source="synthetic")
+        write_dataset(_with_steps(drawing, on_event), path, source="synthetic")
     return path
+
+
+def _with_steps(drawing: SynthConfig, on_event: OnEvent) -> Iterator[Row]:
+    for number, row in enumerate(rows(drawing)):
+        if number % 100 == 0:
+            on_event(Step("Drawing", number, drawing.images))
+        yield row

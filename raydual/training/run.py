@@ -63,7 +63,7 @@ def run_training(
 
     def on_progress(epoch: int, done: int, total: int) -> None:
         if rank == 0:
-            on_event(Step(epoch, done, total))
+            on_event(Step(f"Epoch {epoch}", done, total))
 
     if rank == 0 and state.finished(config):
         on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))

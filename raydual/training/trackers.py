@@ -26,9 +26,9 @@ from raydual.training.loop import EpochResult
 
 @dataclass(frozen=True)
 class Step:
-    """Iterations done of an epoch's total."""
+    """How far something long has come: an epoch's iterations, say."""
 
-    epoch: int
+    label: str
     done: int
     total: int
 
@@ -45,16 +45,15 @@ OnEvent = Callable[[Event], None]
 
 
 class ConsoleTracker:
-    """Print epochs and notes, with a progress bar within the epoch."""
+    """Print epochs and notes, with a progress bar under them."""
 
     def __init__(self, config: Config, console: Console | None = None) -> None:
         self._config = config
         self._console = console or Console(highlight=False, soft_wrap=True)
         self._bar = Progress(
-            TextColumn("Epoch {task.fields[epoch]}"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("iterations"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -82,10 +81,10 @@ class ConsoleTracker:
 
     def _show_step(self, step: Step) -> None:
         if self._task is None:
-            self._task = self._bar.add_task("", total=step.total, epoch=step.epoch)
+            self._task = self._bar.add_task(step.label, total=step.total)
         if step.done == 0:
-            self._bar.reset(self._task, total=step.total, epoch=step.epoch)
-        self._bar.update(self._task, completed=step.done, epoch=step.epoch)
+            self._bar.reset(self._task, total=step.total, description=step.label)
+        self._bar.update(self._task, completed=step.done, description=step.label)
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False)
