@@ -91,14 +91,6 @@ def classification_marks(num_objects: int, rng: np.random.Generator, config: Con
     return regression_marks(num_objects, rng, config)
 
 
-def mixed_marks(num_objects: int, rng: np.random.Generator, config: Config) -> int:
-    """Draw k for an example that serves both tasks: as for classification.
-
-    Examples in which every object is marked carry no coordinate target.
-    """
-    return classification_marks(num_objects, rng, config)
-
-
 def _coord_target(points: np.ndarray, marked: int, config: Config) -> tuple[np.ndarray, float]:
     last = marked + 1 if config.coord.match == "ordered" else len(points)
     return points[marked:last], 1.0
@@ -186,8 +178,8 @@ class Objective:
 SEPARATE: tuple[Objective, ...] = tuple(Objective(t.name, (t,), t.sample_marks) for t in TASKS)
 """Each task on its own: how `dual` and `independent` train, and how everything is validated."""
 
-SUMMED: tuple[Objective, ...] = (Objective("mixed", TASKS, mixed_marks),)
-"""One weighted sum: how `mixed` trains."""
+SUMMED: tuple[Objective, ...] = (Objective("mixed", TASKS, classification_marks),)
+"""One weighted sum: how `mixed` trains. Where all is marked there is no coordinate target."""
 
 
 def objectives(config: Config) -> tuple[Objective, ...]:

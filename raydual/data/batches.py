@@ -83,10 +83,10 @@ class BatchStream:
         """Start reading the validation split: always the same marks, each row once."""
         return Prefetched(self._collated(self._val_samples(), SEPARATE, VAL_EPOCH))
 
-    def first_val_batches(self, count: int) -> dict[str, Batch]:
-        """Return this rank's first `count` validation rows as one batch an objective."""
+    def first_val_batch(self, objective: Objective, count: int) -> Batch:
+        """Return this rank's first `count` validation rows as one batch."""
         samples = list(itertools.islice(self._val_samples(), count))
-        return {o.name: self._collate(samples, o, VAL_EPOCH) for o in SEPARATE}
+        return self._collate(samples, objective, VAL_EPOCH)
 
     def _share(self) -> int:
         train = self.config.train

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from raydual.config_tree import Config
 from raydual.data.examples import Batch
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import Task
@@ -27,7 +28,7 @@ class ParallelCounter:
     def __init__(self, counter: DualTaskCounter, device: torch.device) -> None:
         self.counter = counter.to(device)
         self.device = device
-        self.dtype = _dtype(counter.config.model.dtype, device)
+        self.dtype = arithmetic(counter.config, device)
         self._modules: dict[str, nn.Module] = {
             **{f"trunk {name}": _wrap(m, device) for name, m in counter.trunks.items()},
             **{f"head {name}": _wrap(m, device) for name, m in counter.heads.items()},
@@ -90,7 +91,9 @@ def _wrap(module: nn.Module, device: torch.device) -> nn.Module:
     )
 
 
-def _dtype(name: str, device: torch.device) -> torch.dtype:
+def arithmetic(config: Config, device: torch.device) -> torch.dtype:
+    """Return the type that `model.dtype` means on a device: what trunks compute in."""
+    name = config.model.dtype
     if name == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if name == "bfloat16" else torch.float32

@@ -14,12 +14,12 @@ from raydual.data.batches import BatchStream, Source
 from raydual.data.loading import load_here
 from raydual.errors import ConfigError
 from raydual.model.counter import DualTaskCounter
-from raydual.tasks import COORD, TASKS, objectives
+from raydual.tasks import COORD, SEPARATE, TASKS, objectives
 from raydual.training import checkpoint
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.loop import EpochResult, TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
-from raydual.training.parallel import ParallelCounter, barrier
+from raydual.training.parallel import ParallelCounter, arithmetic, barrier
 from raydual.training.pictures import answers, panel
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder, best_of
 from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
@@ -47,7 +47,7 @@ def run_training(
     """
     assert config.run.name is not None
     folder = RunFolder(config.run.storage, config.run.name)
-    counter = DualTaskCounter.from_config(config, _base_dtype(config, device))
+    counter = DualTaskCounter.from_config(config, arithmetic(config, device))
     stream = BatchStream(config, counter.prompter, source, rank, world_size)
     if rank == 0:
         for name in (LATEST, *(best_of(task.name) for task in TASKS)):
@@ -91,11 +91,6 @@ def _start(
     return model, TrainState(optimizers, stoppers)
 
 
-def _base_dtype(config: Config, device: torch.device) -> torch.dtype:
-    on_gpu = config.model.dtype == "auto" and device.type == "cuda"
-    return torch.bfloat16 if on_gpu or config.model.dtype == "bfloat16" else torch.float32
-
-
 class _Recorder:
     """What rank 0 does between two epochs: checkpoints, metrics, pictures, trackers."""
 
@@ -109,8 +104,10 @@ class _Recorder:
     ) -> None:
         self._folder, self._model, self._on_event = folder, model, on_event
         folder.write(CONFIG_FILE, config.to_yaml().encode())
-        pictured = stream.first_val_batches(config.log.images) if config.log.images else {}
-        self._pictured = pictured.get(COORD.name)
+        self._pictured = None
+        if config.log.images:
+            coord = next(objective for objective in SEPARATE if COORD in objective.tasks)
+            self._pictured = stream.first_val_batch(coord, config.log.images)
         self._scratch = tempfile.TemporaryDirectory()
         local = folder.local() or Path(self._scratch.name)
         self._wandb = WandbTracker(config, folder.name, local, on_event)

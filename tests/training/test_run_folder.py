@@ -24,19 +24,12 @@ def content(folder: RunFolder) -> str:
         return (path / "weights").read_text()
 
 
-class Bucket(pafs.FileSystemHandler):
-    """A local folder that, like an object store, cannot move directories."""
-
-    def __new__(cls, root: Path) -> pafs.FileSystem:
-        return pafs.SubTreeFileSystem(str(root), pafs.LocalFileSystem())
-
-
 @pytest.fixture(params=["local", "bucket"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> RunFolder:
+    """A local folder, or one that is not known to be local and so is treated as a bucket."""
     if request.param == "bucket":
-        monkeypatch.setattr(
-            run_folder, "open_filesystem", lambda path: (Bucket(tmp_path), "runs/r")
-        )
+        bucket = pafs.SubTreeFileSystem(str(tmp_path), pafs.LocalFileSystem())
+        monkeypatch.setattr(run_folder, "open_filesystem", lambda path: (bucket, "runs/r"))
     return RunFolder(str(tmp_path / "runs"), "r")
 
 
