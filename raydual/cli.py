@@ -13,7 +13,7 @@ import typer
 from raydual.cli_data import data_app
 from raydual.config import DEFAULT_PRESET, load, presets, with_values
 from raydual.config_tree import Config
-from raydual.errors import RaydualError
+from raydual.errors import ConfigError, RaydualError
 from raydual.version import __version__
 
 app = typer.Typer(
@@ -93,6 +93,53 @@ def train(
 
     with ConsoleTracker(settings) as console:
         launch(_named(settings), console)
+
+
+@app.command()
+def tune(
+    search: Annotated[
+        Path | None, typer.Argument(metavar="SEARCH_FILE", help="As tune_configs/lr_patience.yaml.")
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[key=value]...",
+            help="Keys of the search file (num_samples=8) or of the configuration "
+            "(train.epochs=20 run.name=first).",
+        ),
+    ] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="SEARCH_FOLDER", help="Go on with this search.")
+    ] = None,
+) -> None:
+    """Search each task's learning rate and patience, or any other key, on Ray Tune.
+
+    The two tasks are never folded into one number: every trial reports the best val/loss_coord,
+    the best val/loss_done and its cost, and the search ends in their Pareto front.
+
+    Ends with exit code 1 if no trial came to its end, 130 after Ctrl-C.
+
+    Examples:
+
+    - `raydual tune tune_configs/smoke.yaml` takes a minute
+
+    - `raydual tune tune_configs/lr_patience.yaml data.path=datasets/cells run.name=cells`
+
+    - `raydual tune --resume runs/cells` goes on; `num_samples=32` with it adds trials
+    """
+    from raydual.tuning.command import resume_search, start_search
+
+    given = overrides or []
+    if resume:
+        complete = resume_search(resume, [*([str(search)] if search else []), *given])
+    elif search:
+        complete = start_search(search, given)
+    else:
+        raise ConfigError(
+            "got no search file; give one, as tune_configs/lr_patience.yaml, or --resume FOLDER"
+        )
+    if not complete:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -60,8 +60,8 @@ def load(
                 f"got {override!r}; an override is written key=value, as coord.lr=1e-4"
             )
         if not _known(key):
-            raise ConfigError(_unknown(key))
-        _merge(tree, _nested(key, _parse_value(value, key)))
+            raise ConfigError(unknown(key))
+        _merge(tree, _nested(key, parse_value(value, key)))
     return build(tree)
 
 
@@ -73,15 +73,20 @@ def build(tree: Mapping[str, Any]) -> Config:
     """
     for key in _paths(tree):
         if not _known(key):
-            raise ConfigError(_unknown(key))
+            raise ConfigError(unknown(key))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        got = "" if isinstance(first["input"], Mapping) else f" got {first['input']!r};"
-        message = first["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{key}:{got} {message[0].lower()}{message[1:]}") from None
+        raise first_error(error) from None
+
+
+def first_error(error: ValidationError) -> ConfigError:
+    """Return the first thing that pydantic found wrong, as one line with its dotted path."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    got = "" if isinstance(first["input"], Mapping) else f" got {first['input']!r};"
+    message = first["msg"].removeprefix("Value error, ")
+    return ConfigError(f"{key}:{got} {message[0].lower()}{message[1:]}")
 
 
 def read_yaml(file: str | Path) -> dict[str, Any]:
@@ -140,7 +145,12 @@ def _parse(text: str, origin: str) -> dict[str, Any]:
     return tree
 
 
-def _parse_value(text: str, key: str) -> Any:
+def parse_value(text: str, key: str) -> Any:
+    """Read the value of a `key=value` string as YAML.
+
+    Raises:
+        ConfigError: it is none.
+    """
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError:
@@ -181,8 +191,9 @@ def _known(path: str) -> bool:
     return any(key == path or key.startswith(f"{path}.") for key in keys())
 
 
-def _unknown(path: str) -> str:
-    known = list(keys())
+def unknown(path: str, known: Sequence[str] | None = None) -> str:
+    """Say that a key is unknown, and which keys are near it."""
+    known = list(keys()) if known is None else known
     leaf = path.rsplit(".", 1)[-1]
     near = difflib.get_close_matches(path, known, n=3, cutoff=0.6)
     near += [k for k in known if k.rsplit(".", 1)[-1] == leaf and k not in near]

@@ -78,6 +78,11 @@ class Task:
         """The metric that decides on its best checkpoint and its patience."""
         return f"val/loss_{self.name}"
 
+    @property
+    def best(self) -> str:
+        """The metric that says how good its best checkpoint is so far."""
+        return f"val/best_loss_{self.name}"
+
 
 def regression_marks(num_objects: int, rng: np.random.Generator, config: Config) -> int:
     """Draw k uniformly from 0..N-1: there is always a next object (k = 0 for N = 0)."""

@@ -10,13 +10,22 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "raydual"
-RAY_FILES = {"data/stream.py", "training/trainer.py"}
+RAY_FILES = {
+    "data/stream.py",
+    "training/trainer.py",
+    "tuning/schedulers.py",
+    "tuning/search.py",
+    "tuning/trainable.py",
+    "tuning/watch.py",
+}
 LAYERS = [
     {"errors", "version", "config", "config_tree"},
     {"losses", "metrics", "tasks", "data", "model"},
     {"training"},
     {"counting"},
-    {"cli", "cli_data", "__main__"},
+    {"tuning"},
+    {"report"},
+    {"cli", "cli_data", "cli_report", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 

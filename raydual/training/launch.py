@@ -36,9 +36,10 @@ def launch(config: Config, on_event: OnEvent) -> None:
         RaydualError: what `preflight` finds before anything starts, and what `fit` raises.
     """
     assert config.run.name is not None
-    folder = RunFolder(_absolute_path(config.run.storage), config.run.name)
+    config = absolute(config)
+    folder = RunFolder(config.run.storage, str(config.run.name))
     check_folder(config, folder)
-    config = _absolute(config, on_event)
+    config = with_dataset(config, on_event)
     preflight(config, on_event)
     on_event(Note(f"Run {config.run.name} in {folder.path}"))
     if config.scale.num_workers == 0:
@@ -109,7 +110,7 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
         CheckpointError: there is no run there, or nothing to resume from.
         ConfigError: the overrides are wrong, or rename the run.
     """
-    storage, _, name = _absolute_path(run_folder.rstrip("/")).rpartition("/")
+    storage, _, name = absolute_path(run_folder.rstrip("/")).rpartition("/")
     folder = RunFolder(storage, name)
     folder.recover(LATEST)
     if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
@@ -118,18 +119,25 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     return with_values(config, {"run.storage": storage, "run.name": name, "run.resume": True})
 
 
-def _absolute(config: Config, on_event: OnEvent) -> Config:
-    """Make local paths absolute, since workers run elsewhere, and draw the synthetic dataset."""
-    storage = _absolute_path(config.run.storage)
-    path = config.data.path
-    path = _synthetic(storage, on_event) if path == SYNTHETIC else _absolute_path(path)
-    trunk = config.model.trunk
-    if Path(trunk).expanduser().is_dir():
-        trunk = _absolute_path(trunk)
-    return with_values(config, {"run.storage": storage, "data.path": path, "model.trunk": trunk})
+def absolute(config: Config) -> Config:
+    """Make local paths absolute, since workers run elsewhere."""
+    paths = {"run.storage": absolute_path(config.run.storage)}
+    if config.data.path != SYNTHETIC:
+        paths["data.path"] = absolute_path(config.data.path)
+    if Path(config.model.trunk).expanduser().is_dir():
+        paths["model.trunk"] = absolute_path(config.model.trunk)
+    return with_values(config, paths)
 
 
-def _absolute_path(path: str) -> str:
+def with_dataset(config: Config, on_event: OnEvent) -> Config:
+    """Put the drawn dataset in the place of the word `synthetic`; `run.storage` is absolute."""
+    if config.data.path != SYNTHETIC:
+        return config
+    return with_values(config, {"data.path": _synthetic(config.run.storage, on_event)})
+
+
+def absolute_path(path: str) -> str:
+    """Return a local path from the root; a URI as it is."""
     return path if "://" in path else open_filesystem(path)[1]
 
 

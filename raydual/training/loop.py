@@ -104,6 +104,7 @@ def fit(
                 for task in TASKS
                 if state.stoppers[task.name].update(metrics.get(task.monitor, float("nan")))
             ]
+            metrics |= _bests(state)
             state.epoch = epoch
             stalled = {name: stopper.stalled for name, stopper in state.stoppers.items()}
             ended = state.ended(config.train.stop)
@@ -239,6 +240,12 @@ def validate(
     figures = means.compute() | medians.compute() | {"seconds": time.perf_counter() - started}
     bad_rows = bad.check(stream.config.data.max_bad_fraction, stream.val_rows, "validation")
     return {f"val/{name}": value for name, value in figures.items()}, bad_rows
+
+
+def _bests(state: TrainState) -> dict[str, float]:
+    """Return the best validation loss so far, by task: what its best checkpoint has."""
+    bests = {task.best: state.stoppers[task.name].best for task in TASKS}
+    return {name: best for name, best in bests.items() if math.isfinite(best)}
 
 
 def _check_finite(figures: dict[str, float], epoch: int) -> None:

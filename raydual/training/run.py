@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
+from collections.abc import Generator
 from pathlib import Path
 
 import torch
@@ -24,8 +24,6 @@ from raydual.training.pictures import answers, panel
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder, best_of
 from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
 
-Report = Callable[[EpochResult], None]
-
 
 def run_training(
     config: Config,
@@ -35,12 +33,12 @@ def run_training(
     *,
     rank: int = 0,
     world_size: int = 1,
-    report: Report = lambda result: None,
-) -> None:
+    group: str | None = None,
+) -> Generator[EpochResult, None, None]:
     """Train `config.run.name` to its end, from `latest_checkpoint` where there is one.
 
-    Called on every rank; `report` is called on every rank after each epoch, when rank 0 has
-    saved it. `on_event` hears of rank 0 only.
+    Called on every rank; yields on every rank after each epoch, when rank 0 has saved it.
+    `on_event` hears of rank 0 only. group: the search that this training is a trial of.
 
     Raises:
         RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
@@ -67,12 +65,12 @@ def run_training(
 
     if rank == 0 and state.finished(config):
         on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))
-    recorder = _Recorder(config, folder, model, stream, on_event) if rank == 0 else None
+    recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
         for result in fit(model, state, stream, on_progress):
             if recorder is not None:
                 recorder.save(result, state)
-            report(result)
+            yield result
     finally:
         if recorder is not None:
             recorder.close()
@@ -101,6 +99,7 @@ class _Recorder:
         model: ParallelCounter,
         stream: BatchStream,
         on_event: OnEvent,
+        group: str | None,
     ) -> None:
         self._folder, self._model, self._on_event = folder, model, on_event
         folder.write(CONFIG_FILE, config.to_yaml().encode())
@@ -110,7 +109,7 @@ class _Recorder:
             self._pictured = stream.first_val_batch(coord, config.log.images)
         self._scratch = tempfile.TemporaryDirectory()
         local = folder.local() or Path(self._scratch.name)
-        self._wandb = WandbTracker(config, folder.name, local, on_event)
+        self._wandb = WandbTracker(config, folder.name, local, on_event, group)
 
     def save(self, result: EpochResult, state: TrainState) -> None:
         """Save an epoch; the console hears of it when everything is on disk."""
@@ -141,4 +140,5 @@ def run_here(config: Config, on_event: OnEvent) -> None:
         raise ConfigError("scale.use_gpu=true, but torch finds no GPU here; set it to false")
     device = torch.device("cuda" if config.scale.use_gpu else "cpu")
     on_event(Note(f"Training in this process on {device}, without Ray"))
-    run_training(config, load_here, device, on_event)
+    for _ in run_training(config, load_here, device, on_event):
+        pass

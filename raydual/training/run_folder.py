@@ -88,6 +88,10 @@ class RunFolder:
         """Whether there is a whole checkpoint of this name."""
         return self._is_whole(f"{self._root}/{name}")
 
+    def remove(self, name: str) -> None:
+        """Delete the checkpoint `name`, if there is one."""
+        self._remove(f"{self._root}/{name}")
+
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all.
 

@@ -121,9 +121,19 @@ def _losses(metrics: dict[str, float], split: str) -> str:
 
 
 class WandbTracker:
-    """Send metrics and pictures to Weights & Biases; whatever fails there costs one warning."""
+    """Send metrics and pictures to Weights & Biases; whatever fails there costs one warning.
 
-    def __init__(self, config: Config, name: str, folder: Path, on_event: OnEvent) -> None:
+    group: what the trials of one search have in common.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        name: str,
+        folder: Path,
+        on_event: OnEvent,
+        group: str | None = None,
+    ) -> None:
         self._on_event = on_event
         self._run: Any = None
         if config.log.wandb == "disabled":
@@ -136,7 +146,8 @@ class WandbTracker:
             self._run = wandb.init(
                 project="raydual",
                 name=name,
-                id=name,
+                group=group,
+                id=f"{group}-{name}" if group else name,
                 resume="allow",
                 mode=config.log.wandb,
                 dir=folder,

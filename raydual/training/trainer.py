@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -50,25 +51,102 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
         scale = config.scale
         on_event(Note(f"Starting {scale.num_workers} worker(s), each {_resources(config)}"))
         with _events(on_event) as queue:
-            trainer = ray.train.torch.TorchTrainer(
-                _train_worker,
-                train_loop_config={"config": config.model_dump(), "queue": queue},
-                scaling_config=ScalingConfig(
-                    num_workers=scale.num_workers,
-                    use_gpu=scale.use_gpu,
-                    resources_per_worker=_resources(config),
-                ),
-                run_config=RunConfig(
-                    name=f"attempt-{time.time_ns()}",
-                    storage_path=join(join(config.run.storage, str(config.run.name)), ".ray"),
-                    failure_config=FailureConfig(max_failures=config.run.max_failures),
-                    logging_config=LoggingConfig(log_level="ERROR"),
-                ),
-            )
-            try:
-                trainer.fit()
-            except ray.train.TrainingFailedError as error:
-                raise _first_cause(error, config) from error
+            _fit(config, {"queue": queue})
+
+
+def epochs_on_ray(
+    config: Config, on_event: OnEvent, group: str
+) -> Generator[EpochResult, None, None]:
+    """Train on the Ray this process is in; yield each epoch, and let the next one begin after it.
+
+    For the trials of a search: closing the generator ends the training and its workers between
+    two epochs, so that nothing of it holds resources afterwards. group: the name of the search.
+
+    Raises:
+        TrainingError: as `run_on_ray`.
+    """
+    queue = Queue(actor_options={"num_cpus": 0})
+    gate = ray.remote(num_cpus=0)(_Gate).remote()
+    failures: list[RaydualError] = []
+
+    def fit() -> None:
+        try:
+            _fit(config, {"queue": queue, "gate": gate, "group": group})
+        except RaydualError as error:
+            failures.append(error)
+        finally:
+            queue.put(None)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    try:
+        while (event := queue.get()) is not None:
+            if isinstance(event, EpochResult):
+                yield event
+                ray.get(gate.open.remote(event.epoch))
+            else:
+                on_event(event)
+    finally:
+        ray.get(gate.close.remote())
+        thread.join()
+        queue.shutdown()
+    if failures:
+        raise failures[0]
+
+
+class _Gate:
+    """Where the workers of a trial wait between two epochs for the word to go on, or to end."""
+
+    def __init__(self) -> None:
+        self._opened = 0
+        self._closed = False
+        self._changed = asyncio.Condition()
+
+    async def passes(self, epoch: int) -> bool:
+        """Wait until it is known whether the training goes on after an epoch."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._closed or self._opened >= epoch)
+        return not self._closed
+
+    async def open(self, epoch: int) -> None:
+        """Let the workers go on after this epoch."""
+        async with self._changed:
+            self._opened = epoch
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Let the workers end."""
+        async with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+def _fit(config: Config, channels: dict[str, Any]) -> None:
+    """Run a TorchTrainer to its end.
+
+    Raises:
+        TrainingError: it failed, after `run.max_failures` restarts.
+    """
+    scale = config.scale
+    trainer = ray.train.torch.TorchTrainer(
+        _train_worker,
+        train_loop_config={"config": config.model_dump(), **channels},
+        scaling_config=ScalingConfig(
+            num_workers=scale.num_workers,
+            use_gpu=scale.use_gpu,
+            resources_per_worker=_resources(config),
+        ),
+        run_config=RunConfig(
+            name=f"attempt-{time.time_ns()}",
+            storage_path=join(join(config.run.storage, str(config.run.name)), ".ray"),
+            failure_config=FailureConfig(max_failures=config.run.max_failures),
+            logging_config=LoggingConfig(log_level="ERROR"),
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.TrainingFailedError as error:
+        raise _first_cause(error, config) from error
 
 
 def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
@@ -133,18 +211,19 @@ def _train_worker(setup: dict[str, Any]) -> None:
     # Ray leaves the number unset, and each of several workers would take every core
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
 
-    def report(result: EpochResult) -> None:
-        ray.train.report({"epoch": result.epoch, **result.metrics})
-
-    run_training(
+    for result in run_training(
         config,
         load_with_ray,
         ray.train.torch.get_device(),
         _sender(setup["queue"]),
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
-        report=report,
-    )
+        group=setup.get("group"),
+    ):
+        ray.train.report({"epoch": result.epoch, **result.metrics})
+        gate = setup.get("gate")
+        if gate is not None and not ray.get(gate.passes.remote(result.epoch)):
+            return
 
 
 def _sender(queue: Queue) -> OnEvent:

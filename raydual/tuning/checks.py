@@ -1,0 +1,121 @@
+"""Read a search file, and find what cannot be searched so before anything starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from raydual.config import load, read_yaml, unknown, with_values
+from raydual.config_tree import Config
+from raydual.errors import ConfigError
+from raydual.tasks import TASKS
+from raydual.tuning.space import PATIENCES, Search, build_search, most_epochs, split_key
+
+FIXED = ("run.", "log.", "scale.")
+"""Keys under these are of the search as a whole; trials do not differ in them."""
+
+REPORTED = ("cost", *(name for task in TASKS for name in (task.monitor, task.best)))
+"""What a trial reports after each epoch, beside the epoch itself."""
+
+
+def load_search(file: str | Path, overrides: Sequence[str] = ()) -> tuple[Search, Config]:
+    """Read a search file and the configuration it starts from.
+
+    overrides: `key=value`; keys of the search file, or of the configuration.
+
+    Raises:
+        ConfigError: a wrong key or value of either, or a space that cannot be searched so.
+    """
+    own = [o for o in overrides if o.partition("=")[0].split(".")[0] in Search.model_fields]
+    search = build_search(read_yaml(file), own)
+    base = search.base
+    path = Path(file).parent / base.config if base.config else None
+    config = with_values(load(path, preset=base.preset), base.overrides)
+    config = load(None, [o for o in overrides if o not in own], base=config.to_yaml())
+    check_space(search, config)
+    return search, config
+
+
+def check_space(search: Search, config: Config) -> None:
+    """Try every kind of value on the configuration, and what does not go together.
+
+    Raises:
+        ConfigError: the first thing that is wrong.
+    """
+    if not search.space:
+        raise ConfigError("space: it is empty; name at least one key, as coord.lr")
+    for key, domain in search.space.items():
+        parts = split_key(key)
+        for part in parts:
+            if part.startswith(FIXED):
+                raise ConfigError(f"space: {part} is the same for all trials; put it into base")
+        for value in domain.samples():
+            values = value if len(parts) > 1 else [value]
+            if not isinstance(values, list) or len(values) != len(parts):
+                raise ConfigError(
+                    f"space.{key}: got {value!r}; {len(parts)} joint keys take a choice of "
+                    f"lists of {len(parts)}"
+                )
+            with_values(config, dict(zip(parts, values, strict=True)))
+    _check_replay(search)
+    if search.searcher == "grid":
+        for key, domain in search.sampled.items():
+            if domain.values is None:
+                raise ConfigError(f"space.{key}: a grid needs a choice or a randint, not a range")
+        if search.num_samples is not None:
+            raise ConfigError(f"num_samples: a grid has {search.trials} trials; leave it out")
+    metric = search.halving.metric
+    if search.trial_scheduler == "asha":
+        if metric is None:
+            raise ConfigError(f"halving.metric: asha needs one of {', '.join(REPORTED)}")
+        if metric not in REPORTED:
+            raise ConfigError(f"halving.metric: {unknown(metric, REPORTED)} are reported")
+    elif metric is not None:
+        raise ConfigError(
+            f"halving.metric: {search.trial_scheduler} takes none; only trial_scheduler=asha does"
+        )
+    epochs = most_epochs(search, config)
+    if search.trial_scheduler.startswith("asha") and search.halving.grace_epochs >= epochs:
+        raise ConfigError(
+            f"halving.grace_epochs: got {search.halving.grace_epochs}; trials have {epochs} "
+            "epochs, and none would ever be stopped"
+        )
+    _check_population(search, config)
+
+
+def _check_replay(search: Search) -> None:
+    for key in PATIENCES.values():
+        if search.patience == "replay" and key in search.space and not search.replayed[key]:
+            raise ConfigError(
+                f"space.{key}: patience is read off the history for values that can be listed; "
+                "give a choice or a randint"
+            )
+    if not search.sampled:
+        search_for = ", ".join(search.space)
+        raise ConfigError(
+            f"space: {search_for} alone need one training, not a search; add a key, as coord.lr, "
+            "or set patience=sample"
+        )
+
+
+def _check_population(search: Search, config: Config) -> None:
+    if search.trial_scheduler != "pbt":
+        return
+    if config.scale.num_workers > 1:
+        raise ConfigError(
+            f"trial_scheduler=pbt copies the state of one process, but scale.num_workers="
+            f"{config.scale.num_workers}; set it to 1, or take asha-all"
+        )
+    wrong = [key for key in search.sampled if key not in mutable()]
+    if wrong:
+        raise ConfigError(
+            f"space.{wrong[0]}: pbt changes {' and '.join(mutable())} while trials run, nothing "
+            "else; put other keys into base"
+        )
+    if search.trials < 2:
+        raise ConfigError(f"num_samples: got {search.trials}; a population has at least 2 trials")
+
+
+def mutable() -> list[str]:
+    """Return the keys that can change in the middle of a training: each task's learning rate."""
+    return [f"{task.name}.lr" for task in TASKS]

@@ -1,0 +1,64 @@
+"""`raydual tune`: start or resume a search, show it, print what it found."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from raydual.config import with_values
+from raydual.tuning.checks import load_search
+from raydual.tuning.files import SearchFolder
+from raydual.tuning.search import new_search, resumed_search, run_search
+from raydual.tuning.table import SearchTable, print_results
+
+INTERRUPTED = 130
+"""The exit code of a program that Ctrl-C ended."""
+
+
+def start_search(file: Path, overrides: Sequence[str]) -> bool:
+    """Run a new search; return whether any trial came to its end.
+
+    Raises:
+        RaydualError: what is wrong, before the first trial.
+    """
+    search, config = load_search(file, overrides)
+    if config.run.name is None:
+        name = f"{file.stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        config = with_values(config, {"run.name": name})
+    return _run(new_search(search, config))
+
+
+def resume_search(path: str, overrides: Sequence[str]) -> bool:
+    """Go on with a search; return whether any trial has come to its end.
+
+    Raises:
+        RaydualError: what is wrong, before any trial goes on.
+    """
+    return _run(resumed_search(path, overrides))
+
+
+def _run(folder: SearchFolder) -> bool:
+    search, _ = folder.settings()
+    with SearchTable(search.trials, list(search.sampled)) as table:
+        try:
+            found = run_search(folder, table)
+        except KeyboardInterrupt:
+            table.console.print(
+                f"Interrupted. Go on with: raydual tune --resume {_shown(folder)}", markup=False
+            )
+            raise typer.Exit(INTERRUPTED) from None
+    print_results(table.console, found)
+    path = _shown(folder)
+    table.console.print(f"Results are in {path}; look at them: raydual report {path}", markup=False)
+    return bool(found["front"])
+
+
+def _shown(folder: SearchFolder) -> str:
+    """Return the folder's path, from here if it lies below."""
+    if "://" in folder.path or not folder.path.startswith(f"{os.getcwd()}/"):
+        return folder.path
+    return os.path.relpath(folder.path)

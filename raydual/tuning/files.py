@@ -1,0 +1,128 @@
+"""A search on disk: its settings, its driver's state, its trials.
+
+runs/NAME/
+  search.yaml                the search file as given, and the configuration it starts from
+  driver.json                whether the driver runs, and when it last said so
+  study.db                   Optuna's study
+  trials/0003/               a run folder, and trial.json: values, state, reason
+  results.parquet            a row an epoch of a trial
+  results.json               everything the report shows
+  best_coord.yaml, ...       configurations for `raydual train --config`
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.fs as pafs
+import yaml
+
+from raydual.config import build
+from raydual.config_tree import Config
+from raydual.data.storage import join, open_filesystem
+from raydual.errors import ConfigError
+from raydual.training.run_folder import RunFolder
+from raydual.tuning.space import Search, build_search
+
+SEARCH_FILE = "search.yaml"
+DRIVER_FILE = "driver.json"
+TRIAL_FILE = "trial.json"
+STUDY_FILE = "study.db"
+SILENT_S = 60.0
+"""A driver that has not been heard of for so long is gone."""
+
+STATES = ("waiting", "running", "finished", "stopped", "failed", "lost")
+"""Of a trial. stopped: by the trial scheduler; failed: by an error of its own; lost: with its
+process or node. Waiting, running and lost ones go on when the search is resumed."""
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """What trial.json says. values: the configuration's dotted keys, as trained."""
+
+    name: str
+    values: dict[str, Any]
+    state: str
+    reason: str | None
+
+    @property
+    def open(self) -> bool:
+        """Whether it still has to be trained."""
+        return self.state in ("waiting", "running", "lost")
+
+
+class SearchFolder:
+    """Reads and writes the folder of one search, local or in a bucket."""
+
+    def __init__(self, path: str) -> None:
+        path = path.rstrip("/")
+        self.path = path if "://" in path else open_filesystem(path)[1]
+        storage, _, self.name = self.path.rpartition("/")
+        self.folder = RunFolder(storage, self.name)
+        self.trials_path = join(self.path, "trials")
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a search here."""
+        return self.folder.read(SEARCH_FILE) is not None
+
+    def save_settings(self, search: Search, config: Config) -> None:
+        """Write search.yaml.
+
+        Raises:
+            ConfigError: the folder cannot be written.
+        """
+        tree = {
+            "search": search.model_dump(exclude_none=True),
+            "config": config.model_dump(),
+        }
+        self.folder.write(SEARCH_FILE, yaml.safe_dump(tree, sort_keys=False).encode())
+
+    def settings(self) -> tuple[Search, Config]:
+        """Read search.yaml.
+
+        Raises:
+            ConfigError: there is none, or it is not what `save_settings` writes.
+        """
+        content = self.folder.read(SEARCH_FILE)
+        if content is None:
+            raise ConfigError(f"{self.path} is no search: it has no {SEARCH_FILE}")
+        try:
+            tree = yaml.safe_load(content)
+            return build_search(tree["search"]), build(tree["config"])
+        except (yaml.YAMLError, KeyError, TypeError) as error:
+            raise ConfigError(f"{self.path}/{SEARCH_FILE} is damaged: {error}") from None
+
+    def save_driver(self, state: str) -> None:
+        """Say that the driver is `running`, `interrupted` or `finished`."""
+        content = {"state": state, "time": time.time()}
+        self.folder.write(DRIVER_FILE, json.dumps(content).encode())
+
+    def state(self) -> str:
+        """Return the driver's state; a running one that has gone silent is `interrupted`."""
+        content = json.loads(self.folder.read(DRIVER_FILE) or b'{"state": "interrupted"}')
+        silent = time.time() - content.get("time", 0.0) > SILENT_S
+        return "interrupted" if content["state"] == "running" and silent else content["state"]
+
+    def trial(self, name: str) -> RunFolder:
+        """Return the run folder of a trial."""
+        return RunFolder(self.trials_path, name)
+
+    def save_trial(self, record: TrialRecord) -> None:
+        """Write a trial's trial.json."""
+        content = {"values": record.values, "state": record.state, "reason": record.reason}
+        self.trial(record.name).write(TRIAL_FILE, json.dumps(content, indent=1).encode())
+
+    def trials(self) -> list[TrialRecord]:
+        """Return all trials, by name."""
+        filesystem, root = open_filesystem(self.trials_path)
+        entries = filesystem.get_file_info(pafs.FileSelector(root, allow_not_found=True))
+        names = sorted(e.base_name for e in entries if e.type == pafs.FileType.Directory)
+        records = []
+        for name in names:
+            if (content := self.trial(name).read(TRIAL_FILE)) is not None:
+                records.append(TrialRecord(name=name, **json.loads(content)))
+        return records

@@ -1,0 +1,189 @@
+"""The driver of a search: checks, then Ray Tune, then the results."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.tune
+
+from raydual.config_tree import Config
+from raydual.data.storage import join
+from raydual.errors import ConfigError
+from raydual.training.launch import absolute, preflight, with_dataset
+from raydual.training.trackers import Note
+from raydual.training.trainer import connected
+from raydual.tuning.checks import check_space
+from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord
+from raydual.tuning.replay import costs
+from raydual.tuning.resources import check_capacity, needs, with_resources
+from raydual.tuning.results import drop_checkpoints, write_results
+from raydual.tuning.schedulers import TwoTaskHalving, make_scheduler
+from raydual.tuning.space import Search, build_search, most_epochs
+from raydual.tuning.study import Study
+from raydual.tuning.table import SearchTable
+from raydual.tuning.trainable import TrialRunner
+from raydual.tuning.watch import Proposals, Watch
+
+QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+}
+
+
+def new_search(search: Search, config: Config) -> SearchFolder:
+    """Make the folder of a search, `config.run.name` under `config.run.storage`.
+
+    Raises:
+        ConfigError: there is something in that folder already, or it cannot be written.
+    """
+    config = absolute(with_resources(search, config))
+    folder = SearchFolder(join(config.run.storage, str(config.run.name)))
+    if folder.folder.exists():
+        raise ConfigError(
+            f"{folder.path} is there already; go on with `raydual tune --resume {folder.path}`, "
+            "or take another run.name"
+        )
+    folder.save_settings(search, config)
+    return folder
+
+
+def resumed_search(path: str, overrides: Sequence[str]) -> SearchFolder:
+    """Return the folder of a search to go on with; overrides: `num_samples` or `concurrency`.
+
+    Raises:
+        ConfigError: there is no search there, its driver still runs, or another key is given.
+    """
+    folder = SearchFolder(path)
+    search, config = folder.settings()
+    for override in overrides:
+        key = override.partition("=")[0]
+        if key not in ("num_samples", "concurrency"):
+            raise ConfigError(
+                f"{key}: only num_samples and concurrency can change in a search that goes on; "
+                "start another search"
+            )
+    if folder.state() == "running":
+        raise ConfigError(
+            f"the driver of {folder.path} runs, or was killed less than {SILENT_S:g} s ago; "
+            "end it, or wait"
+        )
+    search = build_search(search.model_dump(exclude_none=True), overrides)
+    check_space(search, config)
+    folder.save_settings(search, config)
+    return folder
+
+
+def run_search(folder: SearchFolder, table: SearchTable) -> dict[str, Any]:
+    """Train what is left of a search, write its results and return them, as in results.json.
+
+    Raises:
+        RaydualError: what is wrong with the data, the trunk or the resources, before any trial.
+        KeyboardInterrupt: it was interrupted; the results so far are written.
+    """
+    search, original = folder.settings()
+    config = with_dataset(absolute(original), table)
+    preflight(config, table)
+    left = [record for record in folder.trials() if record.open]
+    known = len(folder.trials())
+    total = len(left) + max(0, search.trials - known)
+    os.environ.update(QUIET)
+    with connected(table):
+        concurrency = check_capacity(search, config, largest_cluster())
+        table(Note(f"{total} trials, {concurrency} at a time, in {folder.path}"))
+        if total:
+            _fit(folder, search, config, table, left, known, min(concurrency, total))
+    found = write_results(folder)
+    if search.keep == "front":
+        drop_checkpoints(folder, found)
+    return found
+
+
+def largest_cluster() -> dict[str, float]:
+    """Return the resources of the cluster as it is, or as large as its autoscaler may make it."""
+    now = ray.cluster_resources()
+    allowed = ray._private.state.state.get_max_resources_from_cluster_config() or {}
+    return {key: max(now.get(key, 0.0), allowed.get(key, 0.0)) for key in {*now, *allowed}}
+
+
+def _fit(
+    folder: SearchFolder,
+    search: Search,
+    config: Config,
+    table: SearchTable,
+    left: list[TrialRecord],
+    known: int,
+    concurrency: int,
+) -> None:
+    """Run Ray Tune over the trials that are left."""
+    epochs = most_epochs(search, config)
+    scheduler = make_scheduler(search, epochs)
+    if isinstance(scheduler, TwoTaskHalving):
+        for record in folder.trials():
+            scheduler.remember(record.name, _reported(folder, record.name, config))
+    nested = config.scale.num_workers > 1
+    population = search.trial_scheduler == "pbt"
+    with _study(folder, search, config.seed) as study:
+        watch = Watch(folder, study, table)
+        runner = ray.tune.with_parameters(
+            TrialRunner, base=config.model_dump(), trials=folder.trials_path, group=folder.name
+        )
+        tuner = ray.tune.Tuner(
+            ray.tune.with_resources(runner, needs(search, config)),
+            tune_config=ray.tune.TuneConfig(
+                search_alg=Proposals(folder, search, study, left, known),
+                scheduler=scheduler,
+                num_samples=len(left) + max(0, search.trials - known),
+                # trials of a population wait for their turn, and would count as running
+                max_concurrent_trials=None if population else concurrency,
+                reuse_actors=not nested,
+            ),
+            run_config=ray.tune.RunConfig(
+                name="tune",
+                storage_path=join(folder.path, ".ray"),
+                verbose=0,
+                failure_config=ray.tune.FailureConfig(max_failures=config.run.max_failures),
+                callbacks=[watch],
+            ),
+        )
+        folder.save_driver("running")
+        state = "interrupted"
+        try:
+            tuner.fit()
+            state = "finished"
+        except KeyboardInterrupt:
+            write_results(folder)
+            raise
+        finally:
+            folder.save_driver(state)
+
+
+def _reported(folder: SearchFolder, name: str, config: Config) -> list[dict[str, Any]]:
+    """Return what a trial reported after each of its epochs."""
+    history = folder.trial(name).history()
+    spent = costs(history, config.scale.num_workers)
+    return [line | {"cost": cost} for line, cost in zip(history, spent, strict=True)]
+
+
+@contextlib.contextmanager
+def _study(folder: SearchFolder, search: Search, seed: int) -> Iterator[Study]:
+    """Open the study beside the results; sqlite needs a local file, so a bucket gets a copy."""
+    local = folder.folder.local()
+    if local is not None:
+        yield Study(search, seed, str(local / STUDY_FILE), folder.name)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / STUDY_FILE
+        file.write_bytes(folder.folder.read(STUDY_FILE) or b"")
+
+        def upload() -> None:
+            folder.folder.write(STUDY_FILE, file.read_bytes())
+
+        yield Study(search, seed, str(file), folder.name, upload)
