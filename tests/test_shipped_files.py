@@ -8,18 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from raydual.config import keys, load
-
 ROOT = Path(__file__).parents[1]
-
-
-def test_search_spaces_name_configuration_keys() -> None:
-    files = sorted((ROOT / "tune_configs").glob("*.yaml"))
-    assert files
-    for file in files:
-        search = yaml.safe_load(file.read_text())
-        load(preset=search["base"]["preset"])
-        assert set(search["space"]) <= set(keys()), file
 
 
 def test_cluster_file_is_what_ray_takes() -> None:

@@ -13,6 +13,7 @@ from raydual.config import with_values
 from raydual.tuning.checks import load_search
 from raydual.tuning.files import SearchFolder
 from raydual.tuning.search import new_search, resumed_search, run_search
+from raydual.tuning.space import split_key
 from raydual.tuning.table import SearchTable, print_results
 
 INTERRUPTED = 130
@@ -43,7 +44,8 @@ def resume_search(path: str, overrides: Sequence[str]) -> bool:
 
 def _run(folder: SearchFolder) -> bool:
     search, _ = folder.settings()
-    with SearchTable(search.trials, list(search.sampled)) as table:
+    keys = [part for key in search.sampled for part in split_key(key)]
+    with SearchTable(search.trials, keys) as table:
         try:
             found = run_search(folder, table)
         except KeyboardInterrupt:

@@ -93,7 +93,7 @@ class SearchFolder:
         try:
             tree = yaml.safe_load(content)
             return build_search(tree["search"]), build(tree["config"])
-        except (yaml.YAMLError, KeyError, TypeError) as error:
+        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
             raise ConfigError(f"{self.path}/{SEARCH_FILE} is damaged: {error}") from None
 
     def save_driver(self, state: str) -> None:

@@ -20,6 +20,9 @@ from raydual.tuning.space import PATIENCES
 
 COLOURS = {"running": "cyan", "finished": "green", "stopped": "yellow"}
 REFRESH_S = 0.5
+WIDTH = 120
+"""Of what is written to a file or a pipe."""
+
 BESTS = [f"best {task.name}" for task in TASKS]
 
 
@@ -28,6 +31,8 @@ class SearchTable:
 
     def __init__(self, total: int, keys: Sequence[str], console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            self.console.width = WIDTH
         self._keys = list(keys)
         self._rows: dict[str, tuple[TrialRecord, Mapping[str, Any]]] = {}
         self._bar = Progress(
@@ -117,20 +122,19 @@ def print_results(console: Console, found: Mapping[str, Any]) -> None:
         return
     console.print(f"Pareto front, {len(found['front'])} of {len(values)} trials' endings:")
     table = Table(box=None, pad_edge=False)
-    for heading in ("trial", *searched, *PATIENCES.values(), "epoch", *BESTS, "cost, s", ""):
-        left = heading in ("trial", "")
-        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
+    for heading in ("trial", *searched, "patience", "epoch", *BESTS, "cost, s", ""):
+        table.add_column(heading, justify="left" if heading in ("trial", "") else "right")
     for outcome in found["front"]:
         table.add_row(
             outcome["trial"],
             *(number(values[outcome["trial"]][key]) for key in searched),
-            *(str(outcome[key]) for key in PATIENCES.values()),
+            "/".join(str(outcome[key]) for key in PATIENCES.values()),
             str(outcome["epoch"]),
             *(number(outcome[task.best]) for task in TASKS),
             f"{outcome['cost']:.1f}",
             ", ".join(name for name, one in chosen if one == outcome),
         )
-    console.print(table, crop=False, overflow="ignore", no_wrap=True)
+    console.print(table)
 
 
 def number(value: Any) -> str:
