@@ -89,7 +89,7 @@ class RunFolder:
         return self._is_whole(f"{self._root}/{name}")
 
     def remove(self, name: str) -> None:
-        """Delete the checkpoint `name`, if there is one."""
+        """Delete a checkpoint or another folder, if it is there."""
         self._remove(f"{self._root}/{name}")
 
     def write(self, name: str, content: bytes) -> None:

@@ -13,10 +13,13 @@ runs/NAME/
 from __future__ import annotations
 
 import json
+import os
 import time
 from dataclasses import dataclass
+from socket import gethostname
 from typing import Any
 
+import psutil
 import pyarrow.fs as pafs
 import yaml
 
@@ -32,7 +35,7 @@ DRIVER_FILE = "driver.json"
 TRIAL_FILE = "trial.json"
 STUDY_FILE = "study.db"
 SILENT_S = 60.0
-"""A driver that has not been heard of for so long is gone."""
+"""A driver on another host that has not been heard of for so long is gone."""
 
 STATES = ("waiting", "running", "finished", "stopped", "failed", "lost")
 """Of a trial. stopped: by the trial scheduler; failed: by an error of its own; lost: with its
@@ -98,14 +101,19 @@ class SearchFolder:
 
     def save_driver(self, state: str) -> None:
         """Say that the driver is `running`, `interrupted` or `finished`."""
-        content = {"state": state, "time": time.time()}
+        content = {"state": state, "time": time.time(), "host": gethostname(), "pid": os.getpid()}
         self.folder.write(DRIVER_FILE, json.dumps(content).encode())
 
     def state(self) -> str:
-        """Return the driver's state; a running one that has gone silent is `interrupted`."""
+        """Return the driver's state; one that is gone is `interrupted`."""
         content = json.loads(self.folder.read(DRIVER_FILE) or b'{"state": "interrupted"}')
-        silent = time.time() - content.get("time", 0.0) > SILENT_S
-        return "interrupted" if content["state"] == "running" and silent else content["state"]
+        if content["state"] != "running":
+            return content["state"]
+        if content["host"] == gethostname():
+            gone = not psutil.pid_exists(content["pid"])
+        else:
+            gone = time.time() - content["time"] > SILENT_S
+        return "interrupted" if gone else "running"
 
     def trial(self, name: str) -> RunFolder:
         """Return the run folder of a trial."""

@@ -30,6 +30,9 @@ from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
 from raydual.tuning.watch import Proposals, Watch
 
+TUNE_FOLDER = ".ray"
+"""What Ray Tune keeps for itself while it runs; no search is resumed from it."""
+
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -72,8 +75,8 @@ def resumed_search(path: str, overrides: Sequence[str]) -> SearchFolder:
             )
     if folder.state() == "running":
         raise ConfigError(
-            f"the driver of {folder.path} runs, or was killed less than {SILENT_S:g} s ago; "
-            "end it, or wait"
+            f"the driver of {folder.path} runs, or ended on another machine less than "
+            f"{SILENT_S:g} s ago; end it, or wait"
         )
     search = build_search(search.model_dump(exclude_none=True), overrides)
     check_space(search, config)
@@ -100,6 +103,7 @@ def run_search(folder: SearchFolder, table: SearchTable) -> dict[str, Any]:
         table(Note(f"{total} trials, {concurrency} at a time, in {folder.path}"))
         if total:
             _fit(folder, search, config, table, left, known, min(concurrency, total))
+    folder.folder.remove(TUNE_FOLDER)
     found = write_results(folder)
     if search.keep == "front":
         drop_checkpoints(folder, found)
@@ -147,9 +151,10 @@ def _fit(
             ),
             run_config=ray.tune.RunConfig(
                 name="tune",
-                storage_path=join(folder.path, ".ray"),
+                storage_path=join(folder.path, TUNE_FOLDER),
                 verbose=0,
                 failure_config=ray.tune.FailureConfig(max_failures=config.run.max_failures),
+                checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
                 callbacks=[watch],
             ),
         )

@@ -104,7 +104,7 @@ def test_stops_leave_room_for_the_next_trials(
     ended = states(found)
     assert ended.pop("better") == "finished"
     assert list(ended.values()) == ["stopped"] * 6
-    assert {len(trial["epochs"]) for trial in found["trials"] if trial["trial"] in ended} == {1}
+    assert max(len(trial["epochs"]) for trial in found["trials"] if trial["trial"] in ended) < 4
 
 
 def test_trials_of_several_workers_stop_and_leave_nothing_behind(
@@ -150,7 +150,7 @@ def test_a_population_changes_both_learning_rates(cluster: None, small: Callable
 
 
 def test_a_killed_search_goes_on(small: Callable, tmp_path: Path) -> None:
-    """Kill the driver with SIGKILL, wait as a user would have to, resume."""
+    """A driver killed with SIGKILL, and resumed at once."""
     config = small(*ONE)
     base = {
         "data.path": config.data.path, "data.image_size": 48, "train.batch_size": 4,
@@ -169,13 +169,11 @@ def test_a_killed_search_goes_on(small: Callable, tmp_path: Path) -> None:
         if len(folder.trials()) >= 2 and len(folder.trial("0001").history()) >= 2:
             break
         time.sleep(0.2)
+    with pytest.raises(ConfigError, match="the driver .* runs"):
+        resumed_search(folder.path, [])
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     before = {r.name: folder.trial(r.name).history() for r in folder.trials()}
-    with pytest.raises(ConfigError, match="killed less than 60 s ago"):
-        resumed_search(folder.path, [])
-    state = Path(folder.path) / "driver.json"
-    state.write_text(json.dumps(json.loads(state.read_text()) | {"time": 0}))
     assert summary(folder.path)["state"] == "interrupted"
 
     done = subprocess.run(
