@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from raydual.cli_data import data_app
+from raydual.cli_report import dashboard, report
 from raydual.config import DEFAULT_PRESET, load, presets, with_values
 from raydual.config_tree import Config
 from raydual.errors import ConfigError, RaydualError
@@ -25,6 +26,8 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.add_typer(data_app, name="data")
+app.command()(report)
+app.command()(dashboard)
 
 
 def main() -> None:

@@ -68,10 +68,12 @@ def test_every_listed_ray_file_is_there() -> None:
     assert all("ray" in {n.split(".")[0] for n in imported(PACKAGE / f)} for f in RAY_FILES)
 
 
-def test_help_loads_neither_torch_nor_ray() -> None:
+@pytest.mark.parametrize("command", ["train", "tune"])
+def test_help_loads_neither_torch_nor_ray(command: str) -> None:
     code = (
         "import sys; from raydual.cli import app; "
-        "from typer.testing import CliRunner; r = CliRunner().invoke(app, ['train', '--help']); "
+        "from typer.testing import CliRunner; "
+        f"r = CliRunner().invoke(app, ['{command}', '--help']); "
         "assert r.exit_code == 0, r.output; "
         "print(sorted({m.split('.')[0] for m in sys.modules} & {'torch', 'ray', 'transformers'}))"
     )

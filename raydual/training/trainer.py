@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import threading
@@ -22,6 +21,7 @@ from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, RaydualError, TrainingError
+from raydual.training.gate import Gate
 from raydual.training.loop import EpochResult
 from raydual.training.run import run_training
 from raydual.training.run_folder import RunFolder
@@ -66,7 +66,7 @@ def epochs_on_ray(
         TrainingError: as `run_on_ray`.
     """
     queue = Queue(actor_options={"num_cpus": 0})
-    gate = ray.remote(num_cpus=0)(_Gate).remote()
+    gate = ray.remote(num_cpus=0)(Gate).remote()
     failures: list[RaydualError] = []
 
     def fit() -> None:
@@ -92,33 +92,6 @@ def epochs_on_ray(
         queue.shutdown()
     if failures:
         raise failures[0]
-
-
-class _Gate:
-    """Where the workers of a trial wait between two epochs for the word to go on, or to end."""
-
-    def __init__(self) -> None:
-        self._opened = 0
-        self._closed = False
-        self._changed = asyncio.Condition()
-
-    async def passes(self, epoch: int) -> bool:
-        """Wait until it is known whether the training goes on after an epoch."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._closed or self._opened >= epoch)
-        return not self._closed
-
-    async def open(self, epoch: int) -> None:
-        """Let the workers go on after this epoch."""
-        async with self._changed:
-            self._opened = epoch
-            self._changed.notify_all()
-
-    async def close(self) -> None:
-        """Let the workers end."""
-        async with self._changed:
-            self._closed = True
-            self._changed.notify_all()
 
 
 def _fit(config: Config, channels: dict[str, Any]) -> None:

@@ -1,0 +1,100 @@
+"""What the page of a single run shows, as plain values for JSON."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from raydual.config import load
+from raydual.config_tree import Config, TaskSection
+from raydual.errors import ConfigError
+from raydual.report.diagnosis import diagnose
+from raydual.report.numbers import is_finite, short
+from raydual.report.pictures import pictures
+from raydual.training.early_stopping import EarlyStopping
+from raydual.training.run_folder import CONFIG_FILE, METRICS_FILE, RunFolder
+
+History = Sequence[Mapping[str, Any]]
+SHOWN = ("train/lr_", "train/grad_norm_", "train/grad_cosine", "val/px_median", "val/done_accuracy")
+"""The metrics on the page beside the losses, by the beginning of their names."""
+
+
+def run_data(folder: RunFolder) -> dict[str, Any]:
+    """Return the page of a run, finished or not.
+
+    Raises:
+        ConfigError: metrics.jsonl or config.yaml is not what a training writes.
+    """
+    history = history_of(folder)
+    text = (folder.read(CONFIG_FILE) or b"").decode(errors="replace")
+    config = _config(folder, text) if text else Config()
+    tasks = task_names()
+    local = folder.local()
+    losses = [f"{split}/loss_{task}" for task in tasks for split in ("train", "val")]
+    names = dict.fromkeys(name for line in history for name in line if name.startswith(SHOWN))
+    return {
+        "kind": "run",
+        "name": folder.name,
+        "path": folder.path,
+        "tasks": tasks,
+        "max_epochs": config.train.epochs if text else None,
+        "epochs": [line["epoch"] for line in history],
+        "metrics": {n: [short(line.get(n)) for line in history] for n in (*losses, *sorted(names))},
+        "stops": {task: stops(history, task, getattr(config, task)) for task in tasks},
+        "diagnosis": asdict(diagnose(history, tasks)),
+        "pictures": pictures(local / "samples") if local else [],
+        "config": text,
+    }
+
+
+def _config(folder: RunFolder, text: str) -> Config:
+    try:
+        return load(base=text)
+    except ConfigError as error:
+        raise ConfigError(f"{folder.path}/{CONFIG_FILE}: {error}; correct it") from None
+
+
+def task_names() -> list[str]:
+    """Return the tasks: the sections of the configuration that have an optimizer of their own."""
+    kinds = {name: field.annotation for name, field in Config.model_fields.items()}
+    return [
+        n for n, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, TaskSection)
+    ]
+
+
+def history_of(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the lines of metrics.jsonl, by epoch; none where there is no such file.
+
+    Raises:
+        ConfigError: it is not one JSON object with an epoch a line.
+    """
+    try:
+        history = folder.history()
+        known = all(isinstance(line["epoch"], int) for line in history)
+    except (ValueError, TypeError, KeyError):
+        known = False
+    if not known:
+        raise ConfigError(
+            f"{folder.path}/{METRICS_FILE} is damaged: expected one JSON object with an epoch on "
+            "every line; remove the lines that are not"
+        )
+    return history
+
+
+def stops(history: History, task: str, settings: TaskSection) -> dict[str, int | None]:
+    """Return where a task's training stops to pay.
+
+    best: the epoch of its best checkpoint. exhausted: the one in which its patience was used up.
+    Each is None where it has not come to that.
+    """
+    stopper, best, exhausted = EarlyStopping(settings.patience, settings.min_delta), None, None
+    for line in history:
+        loss = line.get(f"val/loss_{task}")
+        if stopper.update(loss if is_finite(loss) else math.nan):
+            best, exhausted = line["epoch"], None
+        elif stopper.exhausted and exhausted is None:
+            exhausted = line["epoch"]
+    return {"best": best, "exhausted": exhausted}
