@@ -113,8 +113,9 @@ class _Recorder:
 
     def save(self, result: EpochResult, state: TrainState) -> None:
         """Save an epoch; the console hears of it when everything is on disk."""
-        checkpoint.save(self._folder, self._model.counter, state, result)
+        # a crash between the two repeats the epoch and its line; no epoch is left without one
         self._folder.record(result.epoch, result.metrics)
+        checkpoint.save(self._folder, self._model.counter, state, result)
         picture = None
         if self._pictured is not None:
             picture = panel(answers(self._model, self._pictured))
