@@ -112,6 +112,8 @@ def _check_population(search: Search, config: Config) -> None:
             f"space.{wrong[0]}: pbt changes {' and '.join(mutable())} while trials run, nothing "
             "else; put other keys into base"
         )
+    if search.concurrency is not None:
+        raise ConfigError("concurrency: the trials of pbt take turns; leave it out")
     if search.trials < 2:
         raise ConfigError(f"num_samples: got {search.trials}; a population has at least 2 trials")
 

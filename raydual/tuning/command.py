@@ -10,10 +10,11 @@ from pathlib import Path
 import typer
 
 from raydual.config import with_values
+from raydual.config_tree import Config
 from raydual.tuning.checks import load_search
 from raydual.tuning.files import SearchFolder
 from raydual.tuning.search import new_search, resumed_search, run_search
-from raydual.tuning.space import split_key
+from raydual.tuning.space import Search, split_key
 from raydual.tuning.table import SearchTable, print_results
 
 INTERRUPTED = 130
@@ -30,7 +31,8 @@ def start_search(file: Path, overrides: Sequence[str]) -> bool:
     if config.run.name is None:
         name = f"{file.stem}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         config = with_values(config, {"run.name": name})
-    return _run(new_search(search, config))
+    folder, config = new_search(search, config)
+    return _run(folder, search, config)
 
 
 def resume_search(path: str, overrides: Sequence[str]) -> bool:
@@ -39,15 +41,14 @@ def resume_search(path: str, overrides: Sequence[str]) -> bool:
     Raises:
         RaydualError: what is wrong, before any trial goes on.
     """
-    return _run(resumed_search(path, overrides))
+    return _run(*resumed_search(path, overrides))
 
 
-def _run(folder: SearchFolder) -> bool:
-    search, _ = folder.settings()
+def _run(folder: SearchFolder, search: Search, config: Config) -> bool:
     keys = [part for key in search.sampled for part in split_key(key)]
     with SearchTable(search.trials, keys) as table:
         try:
-            found = run_search(folder, table)
+            found = run_search(folder, search, config, table)
         except KeyboardInterrupt:
             table.console.print(
                 f"Interrupted. Go on with: raydual tune --resume {_shown(folder)}", markup=False

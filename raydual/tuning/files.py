@@ -37,14 +37,15 @@ STUDY_FILE = "study.db"
 SILENT_S = 60.0
 """A driver on another host that has not been heard of for so long is gone."""
 
-STATES = ("waiting", "running", "finished", "stopped", "failed", "lost")
-"""Of a trial. stopped: by the trial scheduler; failed: by an error of its own; lost: with its
-process or node. Waiting, running and lost ones go on when the search is resumed."""
-
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """What trial.json says. values: the configuration's dotted keys, as trained."""
+    """What trial.json says.
+
+    values: the configuration's dotted keys, as trained. state: `waiting`, `running`, `finished`,
+    `stopped` (by the trial scheduler), `failed` (by an error of its own) or `lost` (with its
+    process or node).
+    """
 
     name: str
     values: dict[str, Any]
@@ -53,7 +54,7 @@ class TrialRecord:
 
     @property
     def open(self) -> bool:
-        """Whether it still has to be trained."""
+        """Whether it goes on when the search is resumed."""
         return self.state in ("waiting", "running", "lost")
 
 

@@ -41,11 +41,13 @@ QUIET = {
 }
 
 
-def new_search(search: Search, config: Config) -> SearchFolder:
-    """Make the folder of a search, `config.run.name` under `config.run.storage`.
+def new_search(search: Search, config: Config) -> tuple[SearchFolder, Config]:
+    """Return the folder of a search, `config.run.name` under `config.run.storage`, still empty.
+
+    The configuration comes back with absolute paths, and with what the search says of resources.
 
     Raises:
-        ConfigError: there is something in that folder already, or it cannot be written.
+        ConfigError: there is something in that folder already, or a share of a GPU is wrong.
     """
     config = absolute(with_resources(search, config))
     folder = SearchFolder(join(config.run.storage, str(config.run.name)))
@@ -54,12 +56,11 @@ def new_search(search: Search, config: Config) -> SearchFolder:
             f"{folder.path} is there already; go on with `raydual tune --resume {folder.path}`, "
             "or take another run.name"
         )
-    folder.save_settings(search, config)
-    return folder
+    return folder, config
 
 
-def resumed_search(path: str, overrides: Sequence[str]) -> SearchFolder:
-    """Return the folder of a search to go on with; overrides: `num_samples` or `concurrency`.
+def resumed_search(path: str, overrides: Sequence[str]) -> tuple[SearchFolder, Search, Config]:
+    """Return a search to go on with; overrides: `num_samples` or `concurrency`.
 
     Raises:
         ConfigError: there is no search there, its driver still runs, or another key is given.
@@ -80,30 +81,31 @@ def resumed_search(path: str, overrides: Sequence[str]) -> SearchFolder:
         )
     search = build_search(search.model_dump(exclude_none=True), overrides)
     check_space(search, config)
-    folder.save_settings(search, config)
-    return folder
+    return folder, search, config
 
 
-def run_search(folder: SearchFolder, table: SearchTable) -> dict[str, Any]:
+def run_search(
+    folder: SearchFolder, search: Search, original: Config, table: SearchTable
+) -> dict[str, Any]:
     """Train what is left of a search, write its results and return them, as in results.json.
 
     Raises:
         RaydualError: what is wrong with the data, the trunk or the resources, before any trial.
         KeyboardInterrupt: it was interrupted; the results so far are written.
     """
-    search, original = folder.settings()
-    config = with_dataset(absolute(original), table)
+    config = with_dataset(original, table)
     preflight(config, table)
     left = [record for record in folder.trials() if record.open]
     known = len(folder.trials())
     total = len(left) + max(0, search.trials - known)
-    os.environ.update(QUIET)
-    with connected(table):
-        concurrency = check_capacity(search, config, largest_cluster())
-        table(Note(f"{total} trials, {concurrency} at a time, in {folder.path}"))
-        if total:
+    if total:
+        os.environ.update(QUIET)
+        with connected(table):
+            concurrency = check_capacity(search, config, largest_cluster())
+            folder.save_settings(search, original)
+            table(Note(f"{total} trials, {concurrency} at a time, in {folder.path}"))
             _fit(folder, search, config, table, left, known, min(concurrency, total))
-    folder.folder.remove(TUNE_FOLDER)
+        folder.folder.remove(TUNE_FOLDER)
     found = write_results(folder)
     if search.keep == "front":
         drop_checkpoints(folder, found)

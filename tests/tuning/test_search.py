@@ -41,8 +41,9 @@ def cluster() -> Iterator[None]:
 
 def searched(config: Config, **keys: object) -> tuple[SearchFolder, dict]:
     search = build_search({"space": LR, "searcher": "random", **keys})
-    folder = new_search(search, config)
-    return folder, run_search(folder, SearchTable(search.trials, list(search.sampled)))
+    folder, config = new_search(search, config)
+    table = SearchTable(search.trials, list(search.sampled))
+    return folder, run_search(folder, search, config, table)
 
 
 def states(found: dict) -> dict[str, str]:
@@ -92,7 +93,7 @@ def test_stops_leave_room_for_the_next_trials(
         {"space": {"coord.lr": {"choice": [1e-4 * i for i in range(1, 8)]}},
          "searcher": "grid", "trial_scheduler": scheduler, "concurrency": 1}
     )  # fmt: skip
-    folder = new_search(search, small(*ONE, "train.epochs=4"))
+    folder, config = new_search(search, small(*ONE, "train.epochs=4"))
     # one that was trained before, and better than any that follows
     folder.save_trial(TrialRecord("better", {"coord.lr": 1e-3}, "finished", None))
     for epoch in range(1, 5):
@@ -100,7 +101,7 @@ def test_stops_leave_room_for_the_next_trials(
         for task in TASKS:
             line |= {task.monitor: 1e-6, task.best: 1e-6}
         folder.trial("better").record(epoch, line)
-    found = run_search(folder, SearchTable(7, ["coord.lr"]))
+    found = run_search(folder, search, config, SearchTable(7, ["coord.lr"]))
     ended = states(found)
     assert ended.pop("better") == "finished"
     assert list(ended.values()) == ["stopped"] * 6

@@ -106,6 +106,7 @@ def test_overrides_reach_the_search_and_the_configuration(tmp_path: Path) -> Non
         ({"trial_scheduler": "pbt", "space": LR | {"train.batch_size": {"choice": [1, 2]}}},
          "train.batch_size: pbt changes coord.lr and done.lr"),
         ({"trial_scheduler": "pbt", "num_samples": 1}, "at least 2 trials"),
+        ({"trial_scheduler": "pbt", "concurrency": 2}, "leave it out"),
         ({"base": {"overrides": {"coord.larning": 1}}}, "coord.larning"),
         ({"base": {"preset": "huge"}}, "no preset 'huge'"),
         ({"num_samples": 0}, "num_samples: got 0"),
