@@ -17,7 +17,8 @@ MIN_TRIALS = 4
 MAX_OUTCOMES = 800
 """Of more, so many are drawn: the dashboard computes this anew with every epoch."""
 BEST_SHARE, MIN_BEST = 0.1, 5
-"""What counts as the best outcomes: so large a share of all, and no fewer than so many."""
+"""What counts as the best outcomes: so large a share of all, and no fewer than of so many trials,
+but at most half. The outcomes of one trial lie in one place: alone they would look important."""
 
 
 def importance(summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -44,7 +45,7 @@ def importance(summary: Mapping[str, Any]) -> dict[str, Any]:
     shares = {}
     for task, name in zip(summary["tasks"], summary["objectives"], strict=False):
         judged = [(values, o[name]) for values, o in kept if is_finite(o.get(name))]
-        if found := _shares(judged, logs):
+        if found := _shares(judged, logs, min(0.5, max(BEST_SHARE, MIN_BEST / len(tried)))):
             shares[task] = found
     drawn = f", drawn from {len(points)}" if len(kept) < len(points) else ""
     note = f"From {len(kept)} outcomes{drawn}, of {len(tried)} trials."
@@ -54,9 +55,9 @@ def importance(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shares(
-    judged: Sequence[tuple[Mapping[str, Any], float]], logs: Mapping[str, bool]
+    judged: Sequence[tuple[Mapping[str, Any], float]], logs: Mapping[str, bool], best: float
 ) -> dict[str, float]:
-    """Return the importance of each parameter for small losses; nothing where all are alike."""
+    """Return the importance of each parameter for the best share; nothing where all are alike."""
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
@@ -71,11 +72,10 @@ def _shares(
             for values, loss in judged
         ]
     )
-    quantile = min(0.5, max(BEST_SHARE, MIN_BEST / len(judged)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # optuna says that the search is small; the page does too
         found = get_param_importances(
-            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=quantile), normalize=False
+            study, evaluator=PedAnovaImportanceEvaluator(target_quantile=best), normalize=False
         )
     total = sum(found.values())
     return {key: short(float(found[key] / total)) for key in logs} if total > 0 else {}

@@ -170,7 +170,7 @@ def test_a_killed_search_goes_on(small: Callable, tmp_path: Path) -> None:
         if len(folder.trials()) >= 2 and len(folder.trial("0001").history()) >= 2:
             break
         time.sleep(0.2)
-    with pytest.raises(ConfigError, match="the driver .* runs"):
+    with pytest.raises(ConfigError, match=r"the driver .* runs"):
         resumed_search(folder.path, [])
     driver.send_signal(signal.SIGKILL)
     driver.wait()

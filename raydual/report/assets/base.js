@@ -27,7 +27,7 @@ function number(value) {
 }
 
 const seconds = (value) => (value === null ? "–" : `${number(value)} worker-s`);
-const percent = (value) => `${Number((value * 100).toPrecision(Math.abs(value) < 0.1 ? 1 : 2))} %`;
+const percent = (value) => `${Number((value * 100).toFixed(value < 0.1 ? 1 : 0))} %`;
 const isNumber = (value) => typeof value === "number";
 
 /** Text for plotly, which reads tags and entities in what it shows. */

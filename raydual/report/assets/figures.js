@@ -21,6 +21,16 @@ function draw(id, traces, layout) {
   done.finally(() => drawing.delete(done));
 }
 
+/** Several panels, one legend: each name once, at the first of its traces that shows anything. */
+function withLegend(traces) {
+  const named = new Set();
+  return traces.map((trace) => {
+    const showlegend = trace.x.length > 0 && !named.has(trace.name);
+    if (showlegend) named.add(trace.name);
+    return { ...trace, showlegend, legendgroup: trace.name };
+  });
+}
+
 /** Says in a sentence why there is no figure. */
 function sayInstead(id, sentence) {
   const place = $(id);

@@ -32,9 +32,9 @@ function drawLosses(run) {
     layout[`xaxis${n}`] = epochAxis({ domain: span, anchor: `y${n}` });
     layout[`yaxis${n}`] = axis(i ? "" : "loss", [...train, ...val], { anchor: `x${n}` });
     layout.annotations.push(title(task, (span[0] + span[1]) / 2, taskColour(run.tasks, task)));
-    return lossTraces(run, task, train, val).map((trace) => ({ ...trace, xaxis: `x${n}`, yaxis: `y${n}`, showlegend: i === 0, legendgroup: trace.name }));
+    return lossTraces(run, task, train, val).map((trace) => ({ ...trace, xaxis: `x${n}`, yaxis: `y${n}` }));
   });
-  draw("losses", traces, layout);
+  draw("losses", withLegend(traces), layout);
 }
 
 function lossTraces(run, task, train, val) {

@@ -52,9 +52,10 @@ function pickLabels(search, x, y, range) {
   const names = PICK_NAMES(search.tasks), labels = new Map();
   for (const [name, i] of Object.entries(search.picks)) labels.set(i, [...(labels.get(i) ?? []), names[name]]);
   const place = (task, value) => (axis("", range(task)).type === "log" ? Math.log10(value) : value);
-  return [...labels].map(([i, texts]) => ({
+  const beside = [[40, -30], [-44, -46], [44, 34]];
+  return [...labels].map(([i, texts], k) => ({
     x: place(x, search.outcomes[i].best[x]), y: place(y, search.outcomes[i].best[y]), text: texts.join(", "),
-    ax: 34, ay: -30, arrowhead: 0, arrowwidth: 1, arrowcolor: INK, bgcolor: "rgba(255,255,255,.85)", standoff: 7,
+    ax: beside[k % 3][0], ay: beside[k % 3][1], arrowhead: 0, arrowwidth: 1, arrowcolor: INK, bgcolor: "rgba(255,255,255,.85)", standoff: 7,
   }));
 }
 
@@ -71,9 +72,9 @@ function drawCurves(search, selected, onSelect) {
     layout.annotations.push(title(task, (span[0] + span[1]) / 2, taskColour(search.tasks, task)));
     const ofTrial = search.trials.find((trial) => trial.name === selected);
     const parts = [...allCurves(search, task), ...(ofTrial ? ownCurves(search, ofTrial, task) : [])];
-    return parts.map((trace) => ({ ...trace, xaxis: `x${n}`, yaxis: `y${n}`, showlegend: i === 0, legendgroup: trace.name }));
+    return parts.map((trace) => ({ ...trace, xaxis: `x${n}`, yaxis: `y${n}` }));
   });
-  draw("curves", traces, layout);
+  draw("curves", withLegend(traces), layout);
   onClick("curves", (point) => point.customdata && onSelect(point.customdata));
 }
 
