@@ -9,9 +9,11 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from raydual.counting.closed_loop import Counter, annotate
+from raydual.counting.annotate import annotate
+from raydual.counting.closed_loop import Counter
 from raydual.data.images import CorruptImageError, decode_image
 from raydual.errors import ConfigError
+from raydual.model.counter import DualTaskCounter
 
 
 def count_files(
@@ -31,7 +33,12 @@ def count_files(
         ConfigError: `out` cannot be made.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    counter = Counter.from_pretrained(checkpoint, done_checkpoint, device)
+    counter = Counter(
+        *(
+            DualTaskCounter.from_pretrained(folder, device)
+            for folder in (checkpoint, done_checkpoint or checkpoint)
+        )
+    )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -157,7 +157,17 @@ class DualTaskCounter(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], task: str) -> Any:
         """Run one task: its trunk, then its head."""
-        return self.heads[task](*self.trunks[self.trunk_of(task)](inputs))
+        return self.answers(inputs, [task])[0]
+
+    def answers(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Any]:
+        """Run tasks, and a trunk that several of them share only once; outputs in their order."""
+        names = dict.fromkeys(self.trunk_of(task) for task in tasks)
+        hidden = {name: self.trunks[name](inputs) for name in names}
+        return [self.heads[task](*hidden[self.trunk_of(task)]) for task in tasks]
+
+    def category_or_default(self, category: str | None) -> str:
+        """Return the category; for None the one trained on, or "object" where there are several."""
+        return category or self.config.data.category or "object"
 
     @property
     def device(self) -> torch.device:

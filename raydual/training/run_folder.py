@@ -34,6 +34,16 @@ class RunFolder:
         self._fs, self._root = open_filesystem(self.path)
         self._local = isinstance(self._fs, pafs.LocalFileSystem)
 
+    @classmethod
+    def at(cls, path: str | Path) -> RunFolder:
+        """Return the run at a local path or URI, as `storage` and `name` give it."""
+        if "://" in str(path):
+            address, mark, options = str(path).partition("?")
+        else:
+            address, mark, options = open_filesystem(path)[1], "", ""
+        storage, _, name = address.rstrip("/").rpartition("/")
+        return cls(f"{storage}{mark}{options}", name)
+
     def exists(self) -> bool:
         """Whether there is anything in the folder yet."""
         info = self._fs.get_file_info(self._root)
