@@ -28,6 +28,7 @@ class Sample:
     pixels: uint8 (side, side, 3), black where the image could not be decoded.
     points: float64 (N, 2) in [-1, 1], in the order of counting.
     error: why the row cannot be used; None for a good one.
+    size: width and height of the stored image in pixels, (1, 1) of one that cannot be decoded.
     """
 
     id: str
@@ -35,6 +36,12 @@ class Sample:
     pixels: np.ndarray
     points: np.ndarray
     error: str | None = None
+    size: tuple[int, int] = (1, 1)
+
+    @property
+    def letterbox(self) -> Letterbox:
+        """How the stored image lies on the canvas."""
+        return Letterbox(*self.size, self.pixels.shape[0])
 
 
 @dataclass(frozen=True)
@@ -71,7 +78,7 @@ def _sample(row: Row, preparation: Preparation) -> Sample:
     box = Letterbox(*image.size, side)
     points = box.to_canvas(row.points)
     order = ORDERS[preparation.order]((points + 1) / 2 * REFERENCE_SIDE)
-    return Sample(row.id, row.category, box.apply(image), points[order])
+    return Sample(row.id, row.category, box.apply(image), points[order], size=image.size)
 
 
 def load_here(

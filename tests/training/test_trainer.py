@@ -36,7 +36,7 @@ def test_ray_data_gives_the_same_samples_in_the_same_order(cluster: None, datase
     for one, other in zip(here, streamed, strict=True):
         assert (one.pixels == other.pixels).all()
         assert (one.points == other.points).all()
-        assert (one.category, one.error) == (other.category, other.error)
+        assert (one.category, one.error, one.size) == (other.category, other.error, other.size)
 
 
 def test_a_fit_with_two_workers_and_its_resumption(cluster: None, small: Callable) -> None:
