@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
@@ -151,7 +152,8 @@ class Counter:
                 active.append(self._start(index, image, category))
             if not active:
                 return
-            self._step(active, max_objects, repeat_radius)
+            with _evaluating(self.coord, self.done):
+                self._step(active, max_objects, repeat_radius)
             for count in active:
                 if count.stopped:
                     yield count.index, count.result()
@@ -215,15 +217,23 @@ class _Count:
         return Counted(inside, self.done, self.stopped)
 
 
+@contextlib.contextmanager
+def _evaluating(*models: DualTaskCounter) -> Iterator[None]:
+    """Switch dropout off inside the block."""
+    training = [model for model in models if model.training]
+    for model in training:
+        model.eval()
+    try:
+        yield
+    finally:
+        for model in training:
+            model.train()
+
+
 @torch.no_grad()
 def _ask(model: DualTaskCounter, counts: Sequence[_Count], tasks: Sequence[Task]) -> list[Any]:
-    """Run the tasks on the images as they are marked now, without dropout."""
+    """Run the tasks on the images as they are marked now."""
     canvases = np.stack([count.canvas for count in counts])
     marked = [len(count.found) for count in counts]
     inputs = model.encode(canvases, [count.category for count in counts], marked)
-    was_training = model.training
-    model.eval()
-    try:
-        return model.answers(inputs, [task.name for task in tasks])
-    finally:
-        model.train(was_training)
+    return model.answers(inputs, [task.name for task in tasks])

@@ -29,6 +29,7 @@ from raydual.model.adapters import (
 from raydual.model.image_tokens import ImageTokens
 from raydual.model.prompt import NUM_READOUTS
 from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers, resolve
+from raydual.model.vision import take_batches
 
 ADAPTER_FOLDER = "adapter"
 READOUT_FILE = "readout.safetensors"
@@ -57,6 +58,8 @@ class Trunk(nn.Module):
         self.grid = layout.grid(image_size)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self._image_token_id = layout.token_id
+        if layout.packed:
+            take_batches(model.visual)
         model.get_input_embeddings().register_forward_hook(self._put_readouts)
 
     @classmethod
