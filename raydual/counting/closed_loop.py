@@ -19,6 +19,7 @@ from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
+from raydual.model.files import same_weights
 from raydual.tasks import COORD, DONE, Task
 from raydual.training.run_folder import RunFolder, best_of
 
@@ -87,6 +88,9 @@ class Counter:
     def from_run(cls, run: str | Path, device: str | torch.device = "cpu") -> Counter:
         """Load a run, local or in a bucket: each task from its own best checkpoint.
 
+        Under LoRA the two models share the frozen weights. Where both checkpoints are of one
+        epoch they are one model.
+
         Raises:
             CheckpointError: there is no run, or it has not both checkpoints.
         """
@@ -95,10 +99,10 @@ class Counter:
             folder.checkpoint(best_of(COORD.name)) as coord,
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
-            return cls(
-                DualTaskCounter.from_pretrained(coord, device),
-                DualTaskCounter.from_pretrained(done, device),
-            )
+            first = DualTaskCounter.from_pretrained(coord, device)
+            if same_weights(coord, done):
+                return cls(first, first)
+            return cls(first, DualTaskCounter.from_pretrained(done, device, base=first))
 
     def count(
         self,
