@@ -11,6 +11,7 @@ from raydual.data.examples import Batch, Encoder, collate
 from raydual.data.loading import Preparation, Sample, batched, shuffled
 from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
 from raydual.data.prefetch import Prefetched
+from raydual.data.schema import open_shard, shards
 from raydual.tasks import SEPARATE, Objective, objectives
 
 T = TypeVar("T")
@@ -128,6 +129,18 @@ def read_splits(config: Config) -> tuple[list[Unit], list[Unit]]:
         for split in ("train", "val")
     )
     return train, val
+
+
+def trained_categories(config: Config) -> tuple[str, ...]:
+    """What the rows of the training split show, sorted: `data.category` alone where it is set."""
+    if config.data.category is not None:
+        return (config.data.category,)
+    names: set[str] = set()
+    for shard in shards(config.data.path, "train"):
+        with open_shard(shard) as parquet:
+            column = parquet.read(columns=["category"])["category"]
+            names.update(column.unique().to_pylist())
+    return tuple(sorted(names))
 
 
 def _lists(items: Iterable[T], size: int) -> Iterator[list[T]]:
