@@ -88,6 +88,4 @@ def _samples(table: pa.Table, side: int) -> Iterator[Sample]:
     for row in table.to_pylist():
         pixels = np.frombuffer(row["pixels"], dtype=np.uint8).reshape(side, side, 3)
         points = np.array(row["points"], dtype=np.float64).reshape(-1, 2)
-        yield Sample(
-            row["id"], row["category"], pixels, points, row["error"], tuple(row["size"])
-        )
+        yield Sample(row["id"], row["category"], pixels, points, row["error"], tuple(row["size"]))

@@ -12,7 +12,7 @@ from raydual.data.batches import read_splits
 from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
 from raydual.data.schema import MANIFEST, Row, write_dataset
-from raydual.data.storage import join, open_filesystem
+from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError
 from raydual.model.files import read_manifest
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
@@ -36,7 +36,7 @@ def launch(config: Config, on_event: OnEvent) -> None:
         RaydualError: what `preflight` finds before anything starts, and what `fit` raises.
     """
     assert config.run.name is not None
-    folder = RunFolder(_absolute_path(config.run.storage), config.run.name)
+    folder = RunFolder(absolute(config.run.storage), config.run.name)
     check_folder(config, folder)
     config = _absolute(config, on_event)
     preflight(config, on_event)
@@ -109,7 +109,7 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
         CheckpointError: there is no run there, or nothing to resume from.
         ConfigError: the overrides are wrong, or rename the run.
     """
-    storage, _, name = _absolute_path(run_folder.rstrip("/")).rpartition("/")
+    storage, _, name = absolute(run_folder.rstrip("/")).rpartition("/")
     folder = RunFolder(storage, name)
     folder.recover(LATEST)
     if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
@@ -120,17 +120,13 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
 
 def _absolute(config: Config, on_event: OnEvent) -> Config:
     """Make local paths absolute, since workers run elsewhere, and draw the synthetic dataset."""
-    storage = _absolute_path(config.run.storage)
+    storage = absolute(config.run.storage)
     path = config.data.path
-    path = _synthetic(storage, on_event) if path == SYNTHETIC else _absolute_path(path)
+    path = _synthetic(storage, on_event) if path == SYNTHETIC else absolute(path)
     trunk = config.model.trunk
     if Path(trunk).expanduser().is_dir():
-        trunk = _absolute_path(trunk)
+        trunk = absolute(trunk)
     return with_values(config, {"run.storage": storage, "data.path": path, "model.trunk": trunk})
-
-
-def _absolute_path(path: str) -> str:
-    return path if "://" in path else open_filesystem(path)[1]
 
 
 def _synthetic(storage: str, on_event: OnEvent) -> str:
