@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from raydual.counting.ratios import Ratio, mean
@@ -19,9 +17,7 @@ BUCKETS: dict[str, tuple[int, float]] = {
 """Images by their true number of objects: the fewest and the most."""
 
 
-def count_figures(
-    true: Sequence[float] | np.ndarray, counted: Sequence[float] | np.ndarray
-) -> dict[str, Ratio]:
+def count_figures(true: np.ndarray, counted: np.ndarray) -> dict[str, Ratio]:
     """Return the figures of counts (images,), overall and by bucket as `mae@1-5`.
 
     With t the true number of objects in an image and e = counted - t, over the images:

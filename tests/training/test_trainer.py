@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 
 from raydual.data.loading import Preparation, load_here
 from raydual.data.plan import Unit, read_index
@@ -18,13 +17,6 @@ from raydual.training.launch import launch, resumed
 from raydual.training.loop import EpochResult
 from raydual.training.trackers import Step
 from raydual.training.trainer import check_fits
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 def test_ray_data_gives_the_same_samples_in_the_same_order(cluster: None, dataset: str) -> None:
