@@ -128,6 +128,9 @@ class TrainSection(Section):
     max_val_batches: AtLeastOne | None = Field(
         None, description="validate on so many batches only, all workers together"
     )
+    count_every: Count | None = Field(
+        1, description="epochs from one closed-loop count of 64 validation images to the next"
+    )
 
 
 class ScaleSection(Section):

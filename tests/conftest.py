@@ -52,6 +52,7 @@ def small(dataset: str, tmp_path: Path) -> Callable:
             "train.batch_size=4",
             "train.epochs=2",
             "train.max_iterations=3",
+            "train.count_every=0",
             "scale.num_workers=0",
             "log.wandb=disabled",
             "log.images=2",

@@ -89,6 +89,16 @@ class BatchStream:
         samples = list(itertools.islice(self._val_samples(), count))
         return self._collate(samples, objective, VAL_EPOCH)
 
+    def first_val_samples(self, count: int) -> list[Sample]:
+        """Return this rank's share of the first `count` validation rows."""
+        plan = val_plan(
+            self._val_units,
+            rank=self.rank,
+            world_size=self.world_size,
+            max_rows=min(count, self.val_rows),
+        )
+        return list(self._source(plan, self._preparation))
+
     def _share(self) -> int:
         train = self.config.train
         rows = num_rows(self._train_units) // self.world_size
