@@ -25,6 +25,9 @@ from raydual.training.run_folder import RunFolder, best_of
 
 MAX_OBJECTS = 500
 REPEAT_RADIUS = 3.0
+"""In pixels of 384. Of 8,018 objects in FSC-147 images 0.1 % have a neighbour nearer than this, of
+2,653 pears none; a model kept from ever being done repeats itself this near in every image."""
+
 BATCH_SIZE = 32
 
 Picture = tuple[Image.Image, str | None]
