@@ -48,6 +48,13 @@ class MarkSection(Section):
 
     style: Literal["numbers", "dots", "heatmap"] = "numbers"
     alpha: Fraction = Field(0.5, description="opacity of a mark, 0 to 1")
+    jitter: NonNegative = Field(
+        0.0, description="training only: how far marks lie off, standard deviation in px of 384"
+    )
+    missing: Fraction = Field(
+        0.0, description="training only: share of marks left out; the object is to be marked again"
+    )
+    doubled: Fraction = Field(0.0, description="training only: share of marks drawn twice")
 
 
 class DataSection(Section):

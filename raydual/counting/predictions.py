@@ -11,8 +11,7 @@ import pyarrow as pa
 
 from raydual.counting.closed_loop import Counter
 from raydual.counting.samples import count_samples
-from raydual.data.batches import VAL_EPOCH
-from raydual.data.examples import collate
+from raydual.data.examples import VAL_EPOCH, collate
 from raydual.data.loading import Sample
 from raydual.data.ordering import to_reference
 from raydual.tasks import COORD, DONE, SEPARATE, Judgement

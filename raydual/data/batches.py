@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from raydual.config_tree import Config
-from raydual.data.examples import Batch, Encoder, collate
+from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
 from raydual.data.loading import Preparation, Sample, batched, shuffled
 from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
 from raydual.data.prefetch import Prefetched
@@ -20,9 +20,6 @@ Source = Callable[[Sequence[Unit], Preparation], Iterable[Sample]]
 
 KEEP_BYTES = 2**28
 """Validation samples are decoded once and kept, where their pixels take no more than this."""
-
-VAL_EPOCH = 0
-"""Validation draws the marks of an epoch that training, which counts from 1, never has."""
 
 
 class BatchStream:
