@@ -67,6 +67,9 @@ class DataSection(Section):
     min_objects: Count = Field(0, description="leave out rows with fewer objects")
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
     max_bad_fraction: Fraction = Field(0.01, description="corrupt images tolerated an epoch")
+    augment: bool = Field(
+        False, description="training only: images mirrored half the time, and cropped to 60-100 %"
+    )
     mark: MarkSection = MarkSection()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from raydual.config_tree import Config
@@ -70,8 +71,11 @@ class BatchStream:
             rank=self.rank,
             world_size=self.world_size,
         )
+        preparation = self._preparation
+        if self.config.data.augment:
+            preparation = replace(preparation, augment=(self.config.seed, epoch))
         samples = shuffled(
-            self._source(first_rows(plan, self._share()), self._preparation),
+            self._source(first_rows(plan, self._share()), preparation),
             seed=(self.config.seed, epoch, self.rank),
         )
         batches = self._collated(samples, objectives(self.config), epoch)

@@ -19,10 +19,13 @@ from raydual.training.trackers import Step
 from raydual.training.trainer import check_fits
 
 
-def test_ray_data_gives_the_same_samples_in_the_same_order(cluster: None, dataset: str) -> None:
+@pytest.mark.parametrize("augment", [None, (3, 1)])
+def test_ray_data_gives_the_same_samples_in_the_same_order(
+    cluster: None, dataset: str, augment: tuple[int, int] | None
+) -> None:
     units = read_index(dataset, "train")
     units.append(Unit(units[0].shard, units[0].row_group, units[0].rows[5:1:-1]))
-    preparation = Preparation(48, "reading_order")
+    preparation = Preparation(48, "reading_order", augment)
     here, streamed = list(load_here(units, preparation)), list(load_with_ray(units, preparation))
     assert [s.id for s in streamed] == [s.id for s in here]
     for one, other in zip(here, streamed, strict=True):
