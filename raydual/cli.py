@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from raydual.cli_count import evaluate
+from raydual.cli_count import calibrate, evaluate
 from raydual.cli_data import data_app
 from raydual.config import DEFAULT_PRESET, load, presets, with_values
 from raydual.config_tree import Config
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 app.command()(evaluate)
+app.command()(calibrate)
 
 
 def main() -> None:

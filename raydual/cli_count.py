@@ -8,15 +8,23 @@ if TYPE_CHECKING:
     from raydual.counting.summary import Figures
 
 
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_OR_DIR",
+        help="A run, each task from its best checkpoint; or one checkpoint folder.",
+    ),
+]
+Data = Annotated[str, typer.Option(help="A dataset: a folder, s3:// or gs://.")]
+RepeatRadius = Annotated[
+    float,
+    typer.Option(min=0, help="A point this near to a mark ends the count; pixels of 384."),
+]
+
+
 def evaluate(
-    model: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN_OR_DIR",
-            help="A run, each task from its best checkpoint; or one checkpoint folder.",
-        ),
-    ],
-    data: Annotated[str, typer.Option(help="A dataset: a folder, s3:// or gs://.")],
+    model: Model,
+    data: Data,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     out: Annotated[
         str | None, typer.Option(help="Where the results go. [default: RUN_OR_DIR/evaluation]")
@@ -24,10 +32,7 @@ def evaluate(
     max_objects: Annotated[
         int, typer.Option(min=1, help="End a count that would not end by itself.")
     ] = 500,
-    repeat_radius: Annotated[
-        float,
-        typer.Option(min=0, help="A point this near to a mark ends the count; pixels of 384."),
-    ] = 3.0,
+    repeat_radius: RepeatRadius = 3.0,
 ) -> None:
     """Count a split of a dataset and measure how well.
 
@@ -56,6 +61,36 @@ def evaluate(
     typer.echo(f"Figures, predictions and {REPORT_FILE} are in {folder}")
     if unreadable:
         raise typer.Exit(1)
+
+
+def calibrate(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option(help="One not trained on: val, or test.")] = "val",
+    repeat_radius: RepeatRadius = 3.0,
+) -> None:
+    """Find how sure of being done the model has to be for counts to come out best.
+
+    A count ends where the probability of being done is above a threshold, 0.5 at first. The one
+    with the lowest mean absolute error on the split is stored in the manifest of the done task's
+    checkpoint, from which `raydual count` and `raydual evaluate` take it. Measure on another
+    split than this.
+    """
+    from raydual.counting.evaluate import calibrate as run
+    from raydual.counting.evaluation import Evaluation
+    from raydual.counting.subject import Subject
+    from raydual.data.storage import absolute, join
+    from raydual.training.trackers import ConsoleTracker
+
+    subject = Subject.at(model)
+    folder = join(subject.path, "calibration")
+    evaluation = Evaluation(subject, absolute(data), split, folder, repeat_radius=repeat_radius)
+    with ConsoleTracker(subject.config) as console:
+        found = run(evaluation, console)
+    typer.echo(
+        f"Done above {found.threshold:.4f}: MAE {found.mae:.3f} on {found.images} images of "
+        f"{split}, {found.mae_before:.3f} above 0.5"
+    )
 
 
 def _show(figures: "Figures") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from raydual.config import value_of
 from raydual.config_tree import MarkSection
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
-from raydual.model.files import same_weights
+from raydual.model.files import read_manifest, same_weights
 from raydual.tasks import COORD, DONE, Task
 from raydual.training.run_folder import RunFolder, best_of
 
@@ -29,6 +30,7 @@ REPEAT_RADIUS = 3.0
 2,653 pears none; a model kept from ever being done repeats itself this near in every image."""
 
 BATCH_SIZE = 32
+DONE_THRESHOLD = 0.5
 
 Picture = tuple[Image.Image, str | None]
 """An image of any mode and size, and what to count in it (None: see `category_or_default`)."""
@@ -59,7 +61,8 @@ class Counted:
 class Counter:
     """Counts images: coordinates from one model, done from another or the same.
 
-    Where both are the same, each step is one pass through the trunk for both heads.
+    Where both are the same, each step is one pass through the trunk for both heads. threshold: a
+    probability of being done above it ends a count; `raydual calibrate` stores another than 0.5.
 
     Raises, when made:
         CheckpointError: the two take images of different sizes, or other marks.
@@ -67,13 +70,14 @@ class Counter:
 
     coord: DualTaskCounter
     done: DualTaskCounter
+    threshold: float = DONE_THRESHOLD
 
     def __post_init__(self) -> None:
-        for key in ("image_size", "mark"):
-            ours, theirs = (getattr(m.config.data, key) for m in (self.coord, self.done))
+        for key in ("data.image_size", "data.mark.style", "data.mark.alpha"):
+            ours, theirs = (value_of(m.config, key) for m in (self.coord, self.done))
             if ours != theirs:
                 raise CheckpointError(
-                    f"the coordinate model was trained with data.{key}={ours}, the done model "
+                    f"the coordinate model was trained with {key}={ours}, the done model "
                     f"with {theirs}; take both from one run"
                 )
 
@@ -85,7 +89,7 @@ class Counter:
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
         """
         model = DualTaskCounter.from_pretrained(folder, device)
-        return cls(model, model)
+        return cls(model, model, stored_threshold(read_manifest(Path(folder))))
 
     @classmethod
     def from_run(cls, run: str | Path, device: str | torch.device = "cpu") -> Counter:
@@ -103,9 +107,11 @@ class Counter:
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
             first = DualTaskCounter.from_pretrained(coord, device)
+            threshold = stored_threshold(read_manifest(done))
             if same_weights(coord, done):
-                return cls(first, first)
-            return cls(first, DualTaskCounter.from_pretrained(done, device, base=first))
+                return cls(first, first, threshold)
+            other = DualTaskCounter.from_pretrained(done, device, base=first)
+            return cls(first, other, threshold)
 
     def count(
         self,
@@ -178,7 +184,7 @@ class Counter:
         chances = answers[0].double().sigmoid().tolist()
         for count, chance in zip(active, chances, strict=True):
             count.done.append(chance)
-            count.stopped = "done" if chance > 0.5 else ""
+            count.stopped = "done" if chance > self.threshold else ""
         going = [i for i, count in enumerate(active) if not count.stopped]
         if not going:
             return
@@ -191,6 +197,18 @@ class Counter:
             count.add(count.box.clip(point), mark, repeat_radius)
             if not count.stopped and len(count.found) == max_objects:
                 count.stopped = "max_objects"
+
+
+def stored_threshold(manifest: Mapping[str, Any]) -> float:
+    """Return the probability above which a checkpoint's done task is believed.
+
+    Raises:
+        CheckpointError: it is no probability.
+    """
+    threshold = manifest.get("done_threshold", DONE_THRESHOLD)
+    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise CheckpointError(f"done_threshold is {threshold!r} in the manifest, expected 0 to 1")
+    return float(threshold)
 
 
 @dataclass

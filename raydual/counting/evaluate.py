@@ -11,7 +11,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import pyarrow as pa
@@ -20,15 +20,17 @@ import ray.data
 import ray.exceptions
 import torch
 
-from raydual.counting.evaluation import FIGURES_FILE, REPORT_FILE, Evaluation
+from raydual.counting.calibration import Calibrated, best_threshold
+from raydual.counting.evaluation import CALIBRATION_FILE, FIGURES_FILE, REPORT_FILE, Evaluation
 from raydual.counting.page import page
 from raydual.counting.parts import Parts
 from raydual.counting.predictions import SCHEMA, Prediction, Predictor, from_table, to_table
 from raydual.counting.subject import Subject
-from raydual.counting.summary import Figures, summarise, training_counts
+from raydual.counting.summary import Figures, summarise, true_counts
 from raydual.data.loading import Preparation, load_unit
 from raydual.data.plan import Unit, num_rows
 from raydual.errors import DataError, EvaluationError, RaydualError
+from raydual.training.count_check import MARGIN
 from raydual.training.trackers import Note, OnEvent, Step
 from raydual.training.trainer import connected
 
@@ -54,22 +56,15 @@ def evaluate(evaluation: Evaluation, on_event: OnEvent) -> Evaluated:
     parts = Parts(evaluation)
     table = evaluation.read_predictions()
     if table is None:
-        parts.begin()
-        _count(evaluation, parts, on_event)
-        table = parts.read()
+        table = _count(evaluation, parts, on_event)
         evaluation.write_predictions(table)
     else:
         on_event(Note(f"All {table.num_rows} images are counted already"))
     parts.remove()
-    predictions = from_table(table)
-    good = [p for p in predictions if p.error is None]
-    if not good:
-        raise DataError(
-            f"no image of the {evaluation.split} split of {evaluation.data} can be read; "
-            "see `raydual data check`"
-        )
-    category = evaluation.subject.config.data.category
-    figures = summarise(good, training_counts(evaluation.data, category))
+    predictions, good = _readable(table, evaluation)
+    subject = evaluation.subject
+    baseline = true_counts(evaluation.data, "train", subject.config.data.category)
+    figures = summarise(good, baseline, subject.threshold)
     about = evaluation.about() | {"unreadable": len(predictions) - len(good)}
     content = json.dumps(about | figures, indent=1, allow_nan=False) + "\n"
     evaluation.write(FIGURES_FILE, content.encode())
@@ -77,14 +72,53 @@ def evaluate(evaluation: Evaluation, on_event: OnEvent) -> Evaluated:
     return Evaluated(figures, predictions)
 
 
-def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent) -> None:
-    """Count the parts that are not finished, storing each as soon as it is."""
+def calibrate(evaluation: Evaluation, on_event: OnEvent) -> Calibrated:
+    """Find the threshold of done that counts best, and store it with the done task's checkpoint.
+
+    Each image is counted once, as if it were never done, to a few more than the most objects of
+    the split: that tells what every threshold would have counted. `max_objects` is not looked at.
+    Writes calibration.json into `out`.
+
+    Raises:
+        as `evaluate`.
+    """
+    subject = evaluation.subject
+    counts = true_counts(evaluation.data, evaluation.split, subject.config.data.category)
+    most = 0 if counts is None else int(counts.max())
+    endless = replace(
+        evaluation, subject=replace(subject, threshold=1.0), max_objects=most + MARGIN
+    )
+    parts = Parts(endless)
+    _, good = _readable(_count(endless, parts, on_event), endless)
+    parts.remove()
+    found = best_threshold(good)
+    about = evaluation.about() | dataclasses.asdict(found) | {"max_objects": endless.max_objects}
+    evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())
+    subject.store_threshold(found.threshold)
+    return found
+
+
+def _readable(table: pa.Table, evaluation: Evaluation) -> tuple[list[Prediction], list[Prediction]]:
+    """Return all predictions, and those of images that could be read."""
+    predictions = from_table(table)
+    good = [p for p in predictions if p.error is None]
+    if not good:
+        raise DataError(
+            f"no image of the {evaluation.split} split of {evaluation.data} can be read; "
+            "see `raydual data check`"
+        )
+    return predictions, good
+
+
+def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent) -> pa.Table:
+    """Count the parts that are not finished, storing each as soon as it is; return all."""
+    parts.begin()
     finished = parts.finished()
     if finished:
         at = _progress(evaluation, finished)
         on_event(Note(f"Going on: {at.done} of {at.total} images are counted already"))
     if len(finished) == len(evaluation.parts):
-        return
+        return parts.read()
     with connected(on_event):
         try:
             with _quiet_core(), _executors_ended():
@@ -95,6 +129,7 @@ def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent) -> None:
                 f"counting failed with {len(finished)} of {len(evaluation.parts)} parts finished: "
                 f"{last}; the same command goes on from there"
             ) from error
+    return parts.read()
 
 
 @contextlib.contextmanager

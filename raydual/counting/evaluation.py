@@ -24,6 +24,7 @@ from raydual.version import __version__
 FIGURES_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.parquet"
 REPORT_FILE = "report.html"
+CALIBRATION_FILE = "calibration.json"
 PART_ROWS = 16
 _FINGERPRINT = b"raydual.fingerprint"
 
@@ -66,7 +67,7 @@ class Evaluation:
             "model": self.subject.digest,
             "parts": [dataclasses.astuple(unit) for unit in self.parts],
             "shards": {shard: _size(shard) for shard in {unit.shard for unit in self.parts}},
-            "limits": [self.max_objects, self.repeat_radius],
+            "limits": [self.max_objects, self.repeat_radius, self.subject.threshold],
         }
         content = json.dumps(about, sort_keys=True).encode()
         return hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -90,6 +91,7 @@ class Evaluation:
             "split": self.split,
             "max_objects": self.max_objects,
             "repeat_radius": self.repeat_radius,
+            "threshold": self.subject.threshold,
             **{f"epoch_{task}": epoch for task, epoch in self.subject.epochs.items()},
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import torch
 
 from raydual.config import build
 from raydual.config_tree import Config
-from raydual.counting.closed_loop import Counter
+from raydual.counting.closed_loop import Counter, stored_threshold
 from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
 from raydual.model.files import MANIFEST, read_manifest
-from raydual.tasks import COORD, TASKS
+from raydual.tasks import COORD, DONE, TASKS
 from raydual.training.run_folder import RunFolder, best_of
 
 
@@ -26,7 +26,7 @@ class Subject:
 
     path: absolute, or a URI. is_run: whether it holds one checkpoint a task. config: what the
     coordinate model was trained with. epochs: after which epoch each task's model was saved, where
-    that is known. digest: changes with the weights.
+    that is known. digest: changes with the weights. threshold: of done, see `Counter`.
     """
 
     path: str
@@ -34,6 +34,7 @@ class Subject:
     config: Config
     epochs: dict[str, int | None]
     digest: str
+    threshold: float
 
     @classmethod
     def at(cls, path: str | Path) -> Subject:
@@ -53,18 +54,32 @@ class Subject:
                 digest.update(folder.read(part + name) or b"")
         config = build(manifests[COORD.name]["config"])
         epochs = {task: manifest.get("epoch") for task, manifest in manifests.items()}
-        return cls(folder.path, is_run, config, epochs, digest.hexdigest())
+        threshold = stored_threshold(manifests[DONE.name])
+        return cls(folder.path, is_run, config, epochs, digest.hexdigest(), threshold)
 
     def load(self, device: str | torch.device) -> Counter:
-        """Load the models.
+        """Load the models; done ends a count above this subject's threshold.
 
         Raises:
             CheckpointError: as `Counter.from_run` and `Counter.from_pretrained`.
         """
         if self.is_run:
-            return Counter.from_run(self.path, device)
-        with RunFolder.at(self.path).checkpoint("") as folder:
-            return Counter.from_pretrained(folder, device)
+            counter = Counter.from_run(self.path, device)
+        else:
+            with RunFolder.at(self.path).checkpoint("") as folder:
+                counter = Counter.from_pretrained(folder, device)
+        return replace(counter, threshold=self.threshold)
+
+    def store_threshold(self, threshold: float) -> None:
+        """Write a threshold into the manifest of the done task's checkpoint.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        folder = RunFolder.at(self.path)
+        name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
+        manifest = json.loads(folder.read(name) or b"{}") | {"done_threshold": threshold}
+        folder.write(name, json.dumps(manifest, indent=1).encode())
 
 
 def _manifest(folder: RunFolder, part: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from raydual.counting.closed_loop import DONE_THRESHOLD
 from raydual.counting.count_figures import BUCKETS, count_figures, in_bucket
 from raydual.counting.done_figures import auroc, done_figures, stop_figures
 from raydual.counting.localisation import localisation_figures
@@ -14,11 +15,14 @@ from raydual.counting.predictions import Figure, Prediction
 from raydual.counting.ratios import Ratio, intervals
 from raydual.data.schema import read_manifest, read_rows
 
-DONE_THRESHOLD = 0.5
 Figures = dict[str, float | None]
 
 
-def summarise(predictions: Sequence[Prediction], train_counts: np.ndarray | None) -> Figures:
+def summarise(
+    predictions: Sequence[Prediction],
+    train_counts: np.ndarray | None,
+    threshold: float = DONE_THRESHOLD,
+) -> Figures:
     """Return every figure of images that could be read; None where one is not defined.
 
     - `count/*`, `loc/*`, `done/*`: see `count_figures`, `localisation_figures`, `done_figures` and
@@ -29,6 +33,7 @@ def summarise(predictions: Sequence[Prediction], train_counts: np.ndarray | None
     - `teacher_forced/*`: what training calls `val/*`, on these images.
 
     train_counts: (images,) the numbers of objects in the training split; None: no baselines.
+    threshold: the probability above which done is believed.
     """
     true = np.array([p.true_count for p in predictions])
     counted = np.array([p.count for p in predictions])
@@ -38,7 +43,7 @@ def summarise(predictions: Sequence[Prediction], train_counts: np.ndarray | None
     probability = np.array([p.shown_done for p in predictions], dtype=np.float64)
     label = np.array([p.shown_marks == p.true_count for p in predictions])
     stops = stop_figures(true, counted, [str(p.stopped) for p in predictions])
-    ratios |= _prefixed("done", done_figures(probability, label, DONE_THRESHOLD) | stops)
+    ratios |= _prefixed("done", done_figures(probability, label, threshold) | stops)
     figures: Figures = {"count/images": float(len(true))}
     figures |= {f"count/images@{b}": float(in_bucket(true, b).sum()) for b in BUCKETS}
     figures |= _with_intervals(ratios)
@@ -47,18 +52,18 @@ def summarise(predictions: Sequence[Prediction], train_counts: np.ndarray | None
     return figures | _teacher_forced([f for p in predictions for f in p.figures])
 
 
-def training_counts(path: str, category: str | None) -> np.ndarray | None:
-    """Return the numbers of objects in the images (of the category) of the training split.
+def true_counts(path: str, split: str, category: str | None) -> np.ndarray | None:
+    """Return the numbers of objects in the images (of the category) of a split.
 
     None where the dataset has no such images.
 
     Raises:
         DataError: the dataset cannot be read.
     """
-    info = read_manifest(path).splits.get("train")
+    info = read_manifest(path).splits.get(split)
     if info is None or not info.images:
         return None
-    rows = read_rows(path, "train", columns=["category", "points"])
+    rows = read_rows(path, split, columns=["category", "points"])
     counts = [len(row.points) for row in rows if category in (None, row.category)]
     return np.array(counts) if counts else None
 

@@ -29,19 +29,6 @@ from raydual.training.trackers import Note, Step
 CAP = 6
 
 
-@pytest.fixture(scope="session")
-def run(dataset: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run whose best checkpoints are two models of different seeds, not trained."""
-    from raydual.config import load
-
-    folder = tmp_path_factory.mktemp("runs") / "r"
-    for seed, task in enumerate(("coord", "done")):
-        config = load(None, [f"data.path={dataset}", "data.image_size=48", f"seed={seed}"])
-        model = DualTaskCounter.from_config(config)
-        model.save_pretrained(folder / f"best_{task}_checkpoint", epoch=seed + 1)
-    return folder
-
-
 @pytest.fixture
 def val(cluster: None, run: Path, dataset: str, tmp_path: Path) -> Evaluation:
     """Return the evaluation of the 21 validation images: two parts."""

@@ -16,7 +16,7 @@ from raydual.counting.evaluation import Evaluation
 from raydual.counting.page import page
 from raydual.counting.predictions import Figure, Prediction, from_table, to_table
 from raydual.counting.subject import Subject
-from raydual.counting.summary import edge, summarise, training_counts
+from raydual.counting.summary import edge, summarise, true_counts
 from raydual.counting.worst import FOUND, MISSED, TWICE, WRONG, draw, worst
 from raydual.data.schema import read_rows
 
@@ -83,13 +83,13 @@ def test_points_are_judged_in_pixels_of_384() -> None:
 
 def test_training_counts_are_of_the_category(dataset: str) -> None:
     rows = list(read_rows(dataset, "train"))
-    every = training_counts(dataset, None)
+    every = true_counts(dataset, "train", None)
     assert every is not None
     assert every.tolist() == [len(row.points) for row in rows]
-    circles = training_counts(dataset, "circle")
+    circles = true_counts(dataset, "train", "circle")
     assert circles is not None
     assert circles.tolist() == [len(r.points) for r in rows if r.category == "circle"]
-    assert training_counts(dataset, "no such thing") is None
+    assert true_counts(dataset, "train", "no such thing") is None
 
 
 def test_the_worst_are_those_that_are_off_then_those_that_lie_wrong() -> None:
@@ -112,7 +112,7 @@ def test_pictures_tell_found_missed_wrong_and_twice_apart() -> None:
 
 @pytest.fixture
 def evaluation(dataset: str) -> Evaluation:
-    subject = Subject(f"/runs/{NASTY}", True, load(), {"coord": 3, "done": None}, "digest")
+    subject = Subject(f"/runs/{NASTY}", True, load(), {"coord": 3, "done": None}, "digest", 0.5)
     return Evaluation(subject, dataset, "val", "/nowhere")
 
 
