@@ -8,10 +8,8 @@ UNSEEN := runs/$(RUN)-unseen
 train: .venv/installed
 	$(BIN)/raydual train run.name=$(RUN)
 	$(BIN)/raydual data synth $(UNSEEN) --images 6 --seed 2026 --categories circle --png
-	$(BIN)/raydual count $(UNSEEN)/images/*.png --category circle \
-		--checkpoint runs/$(RUN)/best_coord_checkpoint \
-		--done-checkpoint runs/$(RUN)/best_done_checkpoint \
-		--out runs/$(RUN)/counted
+	$(BIN)/raydual count $(UNSEEN)/images --category circle --gif \
+		--checkpoint runs/$(RUN) --out runs/$(RUN)/counted
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -48,6 +48,13 @@ class MarkSection(Section):
 
     style: Literal["numbers", "dots", "heatmap"] = "numbers"
     alpha: Fraction = Field(0.5, description="opacity of a mark, 0 to 1")
+    jitter: NonNegative = Field(
+        0.0, description="training only: how far marks lie off, standard deviation in px of 384"
+    )
+    missing: Fraction = Field(
+        0.0, description="training only: share of marks left out; the object is to be marked again"
+    )
+    doubled: Fraction = Field(0.0, description="training only: share of marks drawn twice")
 
 
 class DataSection(Section):
@@ -60,6 +67,9 @@ class DataSection(Section):
     min_objects: Count = Field(0, description="leave out rows with fewer objects")
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
     max_bad_fraction: Fraction = Field(0.01, description="corrupt images tolerated an epoch")
+    augment: bool = Field(
+        False, description="training only: images mirrored half the time, and cropped to 60-100 %"
+    )
     mark: MarkSection = MarkSection()
 
 
@@ -127,6 +137,9 @@ class TrainSection(Section):
     max_iterations: AtLeastOne | None = Field(None, description="iterations an epoch, at the most")
     max_val_batches: AtLeastOne | None = Field(
         None, description="validate on so many batches only, all workers together"
+    )
+    count_every: Count | None = Field(
+        1, description="epochs from one closed-loop count of 64 validation images to the next"
     )
 
 

@@ -27,3 +27,9 @@ class TrainingError(RaydualError):
     """A training that had started cannot go on (exit code 1)."""
 
     exit_code = 1
+
+
+class EvaluationError(RaydualError):
+    """An evaluation that had started cannot go on (exit code 1)."""
+
+    exit_code = 1

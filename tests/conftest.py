@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,16 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[None]:
+    """One Ray of two CPUs for all tests that need one."""
+    import ray
+
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+
+
 @pytest.fixture
 def small(dataset: str, tmp_path: Path) -> Callable:
     """Return a function from `key=value` overrides to a small configuration."""
@@ -42,6 +52,7 @@ def small(dataset: str, tmp_path: Path) -> Callable:
             "train.batch_size=4",
             "train.epochs=2",
             "train.max_iterations=3",
+            "train.count_every=0",
             "scale.num_workers=0",
             "log.wandb=disabled",
             "log.images=2",

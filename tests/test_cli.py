@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -41,15 +42,20 @@ def test_train_resume_and_count(dataset: str, tmp_path: Path) -> None:
 
     Image.new("RGB", (60, 40), "white").save(tmp_path / "white.png")
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
-    best = "runs/r/best_coord_checkpoint"
     counted = raydual(
-        "count", "white.png", "broken.jpg", "--checkpoint", best, "--max-objects", "3",
-        cwd=tmp_path,
+        "count", "white.png", "broken.jpg", "--checkpoint", "runs/r", "--max-objects", "3",
+        "--gif", cwd=tmp_path,
     )  # fmt: skip
     assert counted.returncode == 1
-    assert "white.png: " in counted.stdout
-    assert "broken.jpg: skipped" in counted.stdout
+    assert "white.png" in counted.stdout
+    assert "broken.jpg: skipped" in counted.stderr
     assert Image.open(tmp_path / "counted" / "white.counted.png").width >= 384
+    assert (tmp_path / "counted" / "white.counted.gif").exists()
+
+    one = "runs/r/best_done_checkpoint"
+    shown = raydual("count", "white.png", "--checkpoint", one, "--json", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert json.loads(shown.stdout)[0]["image"] == "white.png"
 
 
 @pytest.mark.parametrize(

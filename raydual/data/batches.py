@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from raydual.config_tree import Config
-from raydual.data.examples import Batch, Encoder, collate
+from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
 from raydual.data.loading import Preparation, Sample, batched, shuffled
 from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
 from raydual.data.prefetch import Prefetched
+from raydual.data.schema import open_shard, shards
 from raydual.tasks import SEPARATE, Objective, objectives
 
 T = TypeVar("T")
@@ -19,9 +21,6 @@ Source = Callable[[Sequence[Unit], Preparation], Iterable[Sample]]
 
 KEEP_BYTES = 2**28
 """Validation samples are decoded once and kept, where their pixels take no more than this."""
-
-VAL_EPOCH = 0
-"""Validation draws the marks of an epoch that training, which counts from 1, never has."""
 
 
 class BatchStream:
@@ -72,8 +71,11 @@ class BatchStream:
             rank=self.rank,
             world_size=self.world_size,
         )
+        preparation = self._preparation
+        if self.config.data.augment:
+            preparation = replace(preparation, augment=(self.config.seed, epoch))
         samples = shuffled(
-            self._source(first_rows(plan, self._share()), self._preparation),
+            self._source(first_rows(plan, self._share()), preparation),
             seed=(self.config.seed, epoch, self.rank),
         )
         batches = self._collated(samples, objectives(self.config), epoch)
@@ -87,6 +89,16 @@ class BatchStream:
         """Return this rank's first `count` validation rows as one batch."""
         samples = list(itertools.islice(self._val_samples(), count))
         return self._collate(samples, objective, VAL_EPOCH)
+
+    def first_val_samples(self, count: int) -> list[Sample]:
+        """Return this rank's share of the first `count` validation rows."""
+        plan = val_plan(
+            self._val_units,
+            rank=self.rank,
+            world_size=self.world_size,
+            max_rows=min(count, self.val_rows),
+        )
+        return list(self._source(plan, self._preparation))
 
     def _share(self) -> int:
         train = self.config.train
@@ -128,6 +140,18 @@ def read_splits(config: Config) -> tuple[list[Unit], list[Unit]]:
         for split in ("train", "val")
     )
     return train, val
+
+
+def trained_categories(config: Config) -> tuple[str, ...]:
+    """What the rows of the training split show, sorted: `data.category` alone where it is set."""
+    if config.data.category is not None:
+        return (config.data.category,)
+    names: set[str] = set()
+    for shard in shards(config.data.path, "train"):
+        with open_shard(shard) as parquet:
+            column = parquet.read(columns=["category"])["category"]
+            names.update(column.unique().to_pylist())
+    return tuple(sorted(names))
 
 
 def _lists(items: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -12,9 +11,14 @@ import torch
 from torch import Tensor
 
 from raydual.config_tree import Config
+from raydual.data.imperfect import Shown, imperfect
 from raydual.data.loading import Sample
 from raydual.data.marking import draw_marks
+from raydual.data.randomness import example_rng
 from raydual.tasks import Objective, Target, Task
+
+VAL_EPOCH = 0
+"""Validation draws the marks of an epoch that training, which counts from 1, never has."""
 
 
 class Encoder(Protocol):
@@ -32,7 +36,8 @@ class Batch:
     """Collated examples.
 
     inputs: what the trunk takes. targets: by task name. canvases: uint8 (B, side, side, 3), the
-    marked pictures, and the samples they were made from, stay on the host.
+    marked pictures, and the samples they were made from, stay on the host. num_marked: how many
+    marks each shows.
     """
 
     inputs: dict[str, Tensor]
@@ -54,42 +59,44 @@ class Batch:
         return replace(self, inputs=inputs, targets=targets)
 
 
-def example_rng(seed: int, epoch: int, row: str, objective: str) -> np.random.Generator:
-    """Return the generator of one example: a function of its arguments alone."""
-    key = f"{seed}/{epoch}/{objective}/{row}".encode()
-    return np.random.default_rng(int.from_bytes(hashlib.blake2b(key, digest_size=8).digest()))
-
-
 def collate(
     samples: Sequence[Sample], objective: Objective, encoder: Encoder, config: Config, epoch: int
 ) -> Batch:
     """Make one example of every sample and put them together.
 
-    The number of marks is drawn from (seed, epoch, row id, name of the objective) alone. A sample
-    whose image could not be decoded keeps its place, with no valid target.
+    How many objects are marked, and in training how imperfectly (see `imperfect`), is drawn from
+    (seed, epoch, row id, name of the objective) alone. A sample whose image could not be decoded
+    keeps its place, with no valid target.
     """
-    marked = []
-    for sample in samples:
-        rng = example_rng(config.seed, epoch, sample.id, objective.name)
-        marked.append(objective.sample_marks(len(sample.points), rng, config))
     mark = config.data.mark
+    shown = [_show(sample, objective, config, epoch) for sample in samples]
     canvases = np.stack(
         [
-            draw_marks(s.pixels, s.points[:k], mark.style, mark.alpha)
-            for s, k in zip(samples, marked, strict=True)
+            draw_marks(sample.pixels, one.marks, mark.style, mark.alpha)
+            for sample, one in zip(samples, shown, strict=True)
         ]
     )
-    inputs = encoder.encode(canvases, [s.category for s in samples], marked)
-    targets = {task.name: _targets(task, samples, marked, config) for task in objective.tasks}
-    return Batch(inputs, targets, canvases, marked, list(samples))
+    numbers = [len(one.marks) for one in shown]
+    inputs = encoder.encode(canvases, [s.category for s in samples], numbers)
+    targets = {task.name: _targets(task, samples, shown, config) for task in objective.tasks}
+    return Batch(inputs, targets, canvases, numbers, list(samples))
+
+
+def _show(sample: Sample, objective: Objective, config: Config, epoch: int) -> Shown:
+    rng = example_rng(config.seed, epoch, sample.id, objective.name)
+    marked = objective.sample_marks(len(sample.points), rng, config)
+    if epoch == VAL_EPOCH:
+        return Shown(sample.points[:marked], sample.points, marked)
+    shown = imperfect(sample.points, marked, config.data.mark, rng)
+    return shown._replace(marks=sample.letterbox.clip(shown.marks))
 
 
 def _targets(
-    task: Task, samples: Sequence[Sample], marked: Sequence[int], config: Config
+    task: Task, samples: Sequence[Sample], shown: Sequence[Shown], config: Config
 ) -> Target:
     answers, weights = [], []
-    for sample, k in zip(samples, marked, strict=True):
-        answer, weight = task.target(sample.points, k, config)
+    for sample, one in zip(samples, shown, strict=True):
+        answer, weight = task.target(one.objects, one.marked, config)
         answers.append(answer if sample.error is None else answer[:0])
         weights.append(weight)
     longest = max(1, max(len(a) for a in answers))

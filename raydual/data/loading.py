@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from raydual.data.augment import augment
 from raydual.data.images import CorruptImageError, decode_image
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.ordering import ORDERS
@@ -28,6 +29,8 @@ class Sample:
     pixels: uint8 (side, side, 3), black where the image could not be decoded.
     points: float64 (N, 2) in [-1, 1], in the order of counting.
     error: why the row cannot be used; None for a good one.
+    size: width and height of the image in pixels, as it was put on the canvas; (1, 1) of one that
+    cannot be decoded.
     """
 
     id: str
@@ -35,14 +38,24 @@ class Sample:
     pixels: np.ndarray
     points: np.ndarray
     error: str | None = None
+    size: tuple[int, int] = (1, 1)
+
+    @property
+    def letterbox(self) -> Letterbox:
+        """How the stored image lies on the canvas."""
+        return Letterbox(*self.size, self.pixels.shape[0])
 
 
 @dataclass(frozen=True)
 class Preparation:
-    """How a row becomes a sample: the side of the canvas and the order of counting."""
+    """How a row becomes a sample: the side of the canvas and the order of counting.
+
+    augment: seed and epoch of the views to train on (see `augment`); None for the image as it is.
+    """
 
     image_size: int
     order: str
+    augment: tuple[int, int] | None = None
 
 
 def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
@@ -68,10 +81,13 @@ def _sample(row: Row, preparation: Preparation) -> Sample:
     except CorruptImageError as error:
         black = np.zeros((side, side, 3), dtype=np.uint8)
         return Sample(row.id, row.category, black, np.zeros((0, 2)), str(error))
+    points = row.points
+    if preparation.augment is not None:
+        image, points = augment(image, points, *preparation.augment, row.id)
     box = Letterbox(*image.size, side)
-    points = box.to_canvas(row.points)
+    points = box.to_canvas(points)
     order = ORDERS[preparation.order]((points + 1) / 2 * REFERENCE_SIDE)
-    return Sample(row.id, row.category, box.apply(image), points[order])
+    return Sample(row.id, row.category, box.apply(image), points[order], size=image.size)
 
 
 def load_here(

@@ -22,12 +22,17 @@ def draw_marks(canvas: np.ndarray, points: np.ndarray, style: str, alpha: float)
     partly outside is cut off. style: a key of `STYLES`. alpha: opacity in [0, 1].
     """
     marked = canvas.copy()
-    side = canvas.shape[0]
-    stamp_of = STYLES[style]
-    for number, (x, y) in enumerate((np.asarray(points) + 1) / 2 * side, start=1):
-        color, opacity = stamp_of(side, number)
-        _blend(marked, color, opacity * alpha, x, y)
+    for number, point in enumerate(np.asarray(points), start=1):
+        draw_mark(marked, point, number, style, alpha)
     return marked
+
+
+def draw_mark(canvas: np.ndarray, point: np.ndarray, number: int, style: str, alpha: float) -> None:
+    """Mark one more object (2,) on the canvas itself; `number` counts from 1."""
+    side = canvas.shape[0]
+    color, opacity = STYLES[style](side, number)
+    x, y = (np.asarray(point) + 1) / 2 * side
+    _blend(canvas, color, opacity * alpha, x, y)
 
 
 def _blend(canvas: np.ndarray, color: np.ndarray, opacity: np.ndarray, x: float, y: float) -> None:

@@ -92,7 +92,7 @@ def train_plan(
         rows = rng.permutation(np.array(units[i].rows))
         shuffled.append(Unit(units[i].shard, units[i].row_group, tuple(rows.tolist())))
     share = num_rows(shuffled) // world_size
-    return _slice(shuffled, rank * share, (rank + 1) * share)
+    return slice_rows(shuffled, rank * share, (rank + 1) * share)
 
 
 def val_plan(units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int) -> list[Unit]:
@@ -101,15 +101,15 @@ def val_plan(units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int
     The shares of all ranks hold each of the first `max_rows` rows once.
     """
     total = min(max_rows, num_rows(units))
-    return _slice(units, rank * total // world_size, (rank + 1) * total // world_size)
+    return slice_rows(units, rank * total // world_size, (rank + 1) * total // world_size)
 
 
 def first_rows(units: Sequence[Unit], rows: int) -> list[Unit]:
     """Return the first rows of the units."""
-    return _slice(units, 0, rows)
+    return slice_rows(units, 0, rows)
 
 
-def _slice(units: Sequence[Unit], start: int, stop: int) -> list[Unit]:
+def slice_rows(units: Sequence[Unit], start: int, stop: int) -> list[Unit]:
     """Return rows start..stop of the concatenation of the units."""
     part, position = [], 0
     for unit in units:

@@ -30,6 +30,11 @@ def open_filesystem(path: str | Path) -> tuple[pafs.FileSystem, str]:
     return filesystem, root.rstrip("/")
 
 
+def absolute(path: str) -> str:
+    """Return a path that means the same on any machine that shares the place; URIs stay."""
+    return path if "://" in path else open_filesystem(path)[1]
+
+
 def join(path: str | Path, name: str) -> str:
     """A file inside a folder: an absolute local path, or a URI that keeps its `?options`."""
     if "://" not in str(path):
@@ -80,6 +85,21 @@ def appears_whole(path: str | Path) -> Iterator[tuple[pafs.FileSystem, str]]:
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_whole(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
+    """Write a file, and the folders above it, so that it appears whole or not at all.
+
+    Raises:
+        OSError: it cannot be written there.
+    """
+    local = isinstance(filesystem, pafs.LocalFileSystem)
+    partial = f"{path}.new" if local else path  # a bucket's objects appear whole
+    filesystem.create_dir(path.rpartition("/")[0])
+    with filesystem.open_output_stream(partial) as stream:
+        stream.write(content)
+    if local:
+        filesystem.move(partial, path)
 
 
 def first_line(error: Exception) -> str:

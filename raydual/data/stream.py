@@ -79,6 +79,7 @@ def _load(units: pa.Table, preparation: Preparation) -> pa.Table:
             "pixels": pa.array([s.pixels.tobytes() for s in samples], pa.large_binary()),
             "points": pa.array([s.points.ravel() for s in samples], pa.list_(pa.float64())),
             "error": pa.array([s.error for s in samples], pa.string()),
+            "size": pa.array([s.size for s in samples], pa.list_(pa.int64(), 2)),
         }
     )
 
@@ -87,4 +88,4 @@ def _samples(table: pa.Table, side: int) -> Iterator[Sample]:
     for row in table.to_pylist():
         pixels = np.frombuffer(row["pixels"], dtype=np.uint8).reshape(side, side, 3)
         points = np.array(row["points"], dtype=np.float64).reshape(-1, 2)
-        yield Sample(row["id"], row["category"], pixels, points, row["error"])
+        yield Sample(row["id"], row["category"], pixels, points, row["error"], tuple(row["size"]))

@@ -1,7 +1,8 @@
 """Low-rank adapters (LoRA) on the language model of a trunk, by peft."""
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from raydual.errors import CheckpointError
 from raydual.model.source import one_line_errors, quiet_transformers
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+FIRST_ADAPTER = "default"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
@@ -37,28 +39,51 @@ def load_adapters(model: Any, folder: Path) -> peft.PeftModel:
     Raises:
         CheckpointError: a file is missing, truncated or of another model.
     """
+    with _checked(folder):
+        return peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
+
+
+def add_saved_adapters(model: peft.PeftModel, folder: Path) -> str:
+    """Put the adapters saved in `folder` beside those that a model has; returns their name.
+
+    Raises:
+        CheckpointError: as `load_adapters`.
+    """
+    name = f"adapter{len(model.peft_config)}"
+    with _checked(folder):
+        model.load_adapter(str(folder), name)
+    return name
+
+
+@contextlib.contextmanager
+def _checked(folder: Path) -> Iterator[None]:
     advice = "The checkpoint is incomplete or damaged; use another one."
     if not (folder / WEIGHTS_FILE).is_file():
         raise CheckpointError(f"{folder / WEIGHTS_FILE} is missing. {advice}")
     with one_line_errors(str(folder), CheckpointError, advice), quiet_transformers():
-        return peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
+        yield
 
 
-def save_adapters(model: peft.PeftModel, state: dict[str, Tensor], folder: Path) -> None:
+def save_adapters(
+    model: peft.PeftModel, state: dict[str, Tensor], folder: Path, adapter: str
+) -> None:
     """Write the files of peft's own `save_pretrained`, without its model card and any path.
 
     Args:
         model: whose adapters they are.
         state: all weights of `model`, whole.
         folder: made if it is not there.
+        adapter: which of the model's adapters.
     """
     folder.mkdir(exist_ok=True)
-    weights = peft.get_peft_model_state_dict(model, state_dict=state, save_embedding_layers=False)
+    weights = peft.get_peft_model_state_dict(
+        model, state_dict=state, adapter_name=adapter, save_embedding_layers=False
+    )
     save_file(
         {name: value.detach().cpu().contiguous() for name, value in weights.items()},
         folder / WEIGHTS_FILE,
     )
-    config = model.peft_config["default"]
+    config = model.peft_config[adapter]
     config.base_model_name_or_path = None
     config.save_pretrained(str(folder))
 

@@ -20,6 +20,7 @@ from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest, read_tensors, write_manifest
+from raydual.model.heads import Position
 from raydual.model.prompt import Prompter
 from raydual.model.trunk import Trunk
 from raydual.tasks import COORD, DONE, TASKS, Task
@@ -46,11 +47,15 @@ class DualTaskCounter(nn.Module):
     """A trunk read at its last hidden state, with a coordinate head and a done head.
 
     With strategy `independent` each task has a trunk of its own, and nothing is shared.
+
+    Attributes:
+        categories: what it was trained to count, sorted; empty where that is not known.
     """
 
     def __init__(self, config: Config, trunks: Mapping[str, Trunk], prompter: Prompter) -> None:
         super().__init__()
         self.config = config
+        self.categories: tuple[str, ...] = ()
         self.prompter = prompter
         self.trunks = nn.ModuleDict(trunks)
         first = next(iter(trunks.values()))
@@ -91,28 +96,34 @@ class DualTaskCounter(nn.Module):
         folder: str | Path,
         device: str | torch.device = "cpu",
         trust_remote_code: bool = False,
+        base: DualTaskCounter | None = None,
     ) -> DualTaskCounter:
         """Load a model from any checkpoint folder of a run, ready to predict.
 
         trust_remote_code: run Python that comes with the folder; what the folder itself says
             of it is ignored.
+        base: a model of the same run. Under LoRA its frozen weights are used, not loaded again.
 
         Raises:
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
         """
         folder = Path(folder)
+        manifest = read_manifest(folder)
         config = with_values(
-            build(_entry(read_manifest(folder), "config", folder)),
+            build(_entry(manifest, "config", folder)),
             {"model.trust_remote_code": trust_remote_code},
         )
         prompter = Prompter.from_pretrained(
             str(folder), config.data.image_size, trust_remote_code=trust_remote_code
         )
         trunks = {
-            name: Trunk.load(folder / below, **_trunk_options(config))
+            name: Trunk.load(
+                folder / below, base=_base_of(base, config, name), **_trunk_options(config)
+            )
             for name, below in _trunk_folders(config).items()
         }
         counter = cls(config, trunks, prompter)
+        counter.categories = tuple(manifest.get("categories", ()))
         counter._load_heads(folder)
         return counter.to(device).eval()
 
@@ -149,7 +160,8 @@ class DualTaskCounter(nn.Module):
 
     def save_manifest(self, folder: Path, **metadata: Any) -> None:
         """Write the manifest, which makes the folder a checkpoint."""
-        write_manifest(folder, {"config": self.config.model_dump(), **metadata})
+        about = {"config": self.config.model_dump(), "categories": list(self.categories)}
+        write_manifest(folder, about | metadata)
 
     def trunk_of(self, task: str) -> str:
         """Return the key of the trunk that a task reads."""
@@ -157,7 +169,19 @@ class DualTaskCounter(nn.Module):
 
     def forward(self, inputs: Mapping[str, Tensor], task: str) -> Any:
         """Run one task: its trunk, then its head."""
-        return self.heads[task](*self.trunks[self.trunk_of(task)](inputs))
+        return self.answers(inputs, [task])[0]
+
+    def answers(self, inputs: Mapping[str, Tensor], tasks: Sequence[str]) -> list[Any]:
+        """Run tasks, and a trunk that several of them share only once; outputs in their order."""
+        names = dict.fromkeys(self.trunk_of(task) for task in tasks)
+        hidden = {name: self.trunks[name](inputs) for name in names}
+        return [self.heads[task](*hidden[self.trunk_of(task)]) for task in tasks]
+
+    def category_or_default(self, category: str | None) -> str:
+        """Return the category; for None the one trained on, or "object" where it is not one."""
+        if category is not None:
+            return category
+        return self.categories[0] if len(self.categories) == 1 else "object"
 
     @property
     def device(self) -> torch.device:
@@ -172,31 +196,45 @@ class DualTaskCounter(nn.Module):
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     def predict_coordinates(
-        self, image: Image.Image, num_marked: int, category: str = "object"
+        self, image: Image.Image, num_marked: int, category: str | None = None
     ) -> tuple[float, float]:
         """Say where the next object is: x and y in [-1, 1] of the canvas.
 
         image: with the marks of the `num_marked` objects already counted drawn on it (see
         `raydual.draw_marks`). category: what is counted, as in training.
         """
-        position = self._predict(image, num_marked, category, COORD.name).position
-        x, y = self._letterbox(image).clip(position.cpu().double().numpy())[0].tolist()
-        return x, y
+        (position,) = self._answers(image, num_marked, category, [COORD.name])
+        return self._point(image, position)
 
-    def predict_done(self, image: Image.Image, num_marked: int, category: str = "object") -> float:
+    def predict_done(
+        self, image: Image.Image, num_marked: int, category: str | None = None
+    ) -> float:
         """Say with what probability, in [0, 1], every object of the image is marked."""
-        return float(self._predict(image, num_marked, category, DONE.name)[0].sigmoid())
+        (done,) = self._answers(image, num_marked, category, [DONE.name])
+        return float(done[0].sigmoid())
 
-    def predict(self, image: Image.Image, num_marked: int, category: str = "object") -> Prediction:
+    def predict(
+        self, image: Image.Image, num_marked: int, category: str | None = None
+    ) -> Prediction:
         """Say both: where the next object is and whether there is one."""
-        x, y = self.predict_coordinates(image, num_marked, category)
+        tasks = [COORD.name, DONE.name]
+        position, done = self._answers(image, num_marked, category, tasks)
+        x, y = self._point(image, position)
         px, py = self._letterbox(image).to_pixels(np.array([[x, y]]))[0].tolist()
-        return Prediction(x, y, (px, py), self.predict_done(image, num_marked, category))
+        return Prediction(x, y, (px, py), float(done[0].sigmoid()))
 
     @torch.no_grad()
-    def _predict(self, image: Image.Image, num_marked: int, category: str, task: str) -> Any:
+    def _answers(
+        self, image: Image.Image, num_marked: int, category: str | None, tasks: Sequence[str]
+    ) -> list[Any]:
         canvas = self._letterbox(image).apply(to_rgb(image))
-        return self(self.encode(canvas[None], [category], [num_marked]), task)
+        category = self.category_or_default(category)
+        return self.answers(self.encode(canvas[None], [category], [num_marked]), tasks)
+
+    def _point(self, image: Image.Image, position: Position) -> tuple[float, float]:
+        points = position.position.cpu().double().numpy()
+        x, y = self._letterbox(image).clip(points)[0].tolist()
+        return x, y
 
     def _letterbox(self, image: Image.Image) -> Letterbox:
         return Letterbox(*image.size, self.config.data.image_size)
@@ -233,6 +271,17 @@ def _trunk_options(config: Config) -> dict[str, Any]:
         "trust_remote_code": config.model.trust_remote_code,
         "gradient_checkpointing": config.model.gradient_checkpointing,
     }
+
+
+def _base_of(base: DualTaskCounter | None, config: Config, name: str) -> Trunk | None:
+    """Return the trunk whose frozen weights another checkpoint of its run has too."""
+    if base is None or not config.model.lora.r:
+        return None
+    if (base.config.model, base.config.seed) != (config.model, config.seed):
+        return None
+    trunk = base.trunks[name]
+    assert isinstance(trunk, Trunk)
+    return trunk
 
 
 def _entry(manifest: Mapping[str, Any], key: str, folder: Path) -> Any:

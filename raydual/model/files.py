@@ -7,6 +7,7 @@ checkpoint can run code when it is read.
 
 from __future__ import annotations
 
+import filecmp
 import json
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if got != size:
             raise CheckpointError(f"{folder} is incomplete: {name} has {got} of {size} bytes")
     return manifest
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    """Whether two checkpoint folders hold the same weights, byte for byte."""
+    sizes = [
+        {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*.safetensors")}
+        for folder in (first, second)
+    ]
+    smallest_first = sorted(sizes[0], key=lambda name: sizes[0][name])
+    return sizes[0] == sizes[1] and all(
+        filecmp.cmp(first / name, second / name, shallow=False) for name in smallest_first
+    )
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -104,7 +104,7 @@ class Prompter:
 
         Returns:
             `input_ids` and `attention_mask`, (B, L) int64, `pixel_values` in the family's layout,
-            and for the Qwen-VL families `image_grid_thw` (B, 3) and `mm_token_type_ids` (B, L).
+            and for the Qwen-VL families `image_grid_thw` (B, 3) and `position_ids` (3, B, L).
         """
         expected = (len(categories), self.image_size, self.image_size, 3)
         if images.shape != expected or images.dtype != np.uint8:
@@ -131,9 +131,26 @@ class Prompter:
             mask[row, :padding] = 0
         inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
         if self._layout.packed:
-            is_image = ids == self._layout.token_id
-            inputs["mm_token_type_ids"] = torch.from_numpy(is_image.astype(np.int64))
+            first = longest + int((self._tail == self._layout.token_id).argmax())
+            positions = self._positions(mask, first)
+            inputs["position_ids"] = torch.from_numpy(positions)
         return inputs
+
+    def _positions(self, mask: np.ndarray, first: int) -> np.ndarray:
+        """Time, height and width of each token, (3, B, L), as the Qwen-VL families count.
+
+        Text moves on in all three; image tokens, from `first` on, share their time, and the text
+        after them goes on behind the longer side of the grid. mask: (B, L), 0 for padding.
+        """
+        length = mask.shape[1]
+        rows, columns = self.grid
+        positions = np.tile(np.arange(length), (3, 1))
+        cells = slice(first, first + rows * columns)
+        y, x = np.divmod(np.arange(rows * columns), columns)
+        positions[:, cells] = first + np.stack([np.zeros_like(y), y, x])
+        after = length - cells.stop
+        positions[:, cells.stop :] = first + max(rows, columns) + np.arange(after)
+        return (positions[:, None] - (mask == 0).sum(axis=1, keepdims=True)).clip(min=0)
 
     def _template(self) -> tuple[list[int], np.ndarray]:
         """Token ids before the category, and after the number: image, end of turn, readouts."""

@@ -21,7 +21,9 @@ from transformers import AutoConfig, AutoModel
 from raydual.config_tree import LoraSection
 from raydual.errors import CheckpointError, ConfigError, RaydualError
 from raydual.model.adapters import (
+    FIRST_ADAPTER,
     add_adapters,
+    add_saved_adapters,
     load_adapters,
     save_adapters,
     without_adapters,
@@ -29,6 +31,7 @@ from raydual.model.adapters import (
 from raydual.model.image_tokens import ImageTokens
 from raydual.model.prompt import NUM_READOUTS
 from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers, resolve
+from raydual.model.vision import take_batches
 
 ADAPTER_FOLDER = "adapter"
 READOUT_FILE = "readout.safetensors"
@@ -47,17 +50,22 @@ class Trunk(nn.Module):
     Attributes:
         hidden_size: D.
         grid: rows and columns of image tokens.
+        adapter: name of its adapters under LoRA, where trunks share a base model.
     """
 
-    def __init__(self, model: Any, readout: Tensor, image_size: int) -> None:
+    def __init__(
+        self, model: Any, readout: Tensor, image_size: int, adapter: str = FIRST_ADAPTER
+    ) -> None:
         super().__init__()
         self.model = model
+        self.adapter = adapter
         self.readout = nn.Parameter(readout)
         layout = ImageTokens.from_config(model.config)
         self.grid = layout.grid(image_size)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self._image_token_id = layout.token_id
-        model.get_input_embeddings().register_forward_hook(self._put_readouts)
+        if layout.packed:
+            take_batches(model.visual)
 
     @classmethod
     def from_pretrained(
@@ -115,8 +123,12 @@ class Trunk(nn.Module):
         image_size: int,
         trust_remote_code: bool = False,
         gradient_checkpointing: bool = False,
+        base: "Trunk | None" = None,
     ) -> "Trunk":
         """Restore what `save_pretrained` wrote, equal to the bit; adapters stay apart.
+
+        base: a trunk under LoRA on the same frozen weights, which are then not loaded again. Both
+            trunks can be read in turn; only one of them can be trained.
 
         Raises:
             CheckpointError: a file is missing, truncated or of another model.
@@ -128,6 +140,9 @@ class Trunk(nn.Module):
                 f"{folder} is no checkpoint of a trunk, it lacks {' and '.join(missing)}; "
                 "give a folder such as runs/NAME/latest_checkpoint."
             )
+        if base is not None:
+            adapter = add_saved_adapters(base.model, folder / ADAPTER_FOLDER)
+            return cls(base.model, _read_readout(folder, base.model), image_size, adapter)
         model = _load_model(
             str(folder), "auto", trust_remote_code, CheckpointError, _FOR_CHECKPOINT
         )
@@ -154,7 +169,7 @@ class Trunk(nn.Module):
         state = {name.removeprefix("model."): value for name, value in state.items()}
         model = self.model
         if isinstance(model, peft.PeftModel):
-            save_adapters(model, state, folder / ADAPTER_FOLDER)
+            save_adapters(model, state, folder / ADAPTER_FOLDER, self.adapter)
             model, state = model.get_base_model(), without_adapters(state)
         with quiet_transformers():
             model.save_pretrained(folder, state_dict=state)
@@ -169,7 +184,10 @@ class Trunk(nn.Module):
             readouts (B, 3, D) of `<x>`, `<y>`, `<done>`, and cells (B, rows * columns, D), row by
             row from the top left; both float32.
         """
-        hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state
+        if isinstance(self.model, peft.PeftModel) and self.model.active_adapter != self.adapter:
+            self.model.set_adapter(self.adapter)
+        with self.model.get_input_embeddings().register_forward_hook(self._put_readouts):
+            hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state
         first = (inputs["input_ids"] == self._image_token_id).int().argmax(dim=1)
         cells = torch.arange(self.grid[0] * self.grid[1], device=hidden.device) + first[:, None]
         examples = torch.arange(len(hidden), device=hidden.device)[:, None]

@@ -51,6 +51,7 @@ def load_state(path: Path, state: TrainState) -> None:
         for name, stopper in state.stoppers.items():
             stopper.load_state_dict(saved["stoppers"][name])
         state.epoch = saved["epoch"]
+        state.best_count_mae = saved.get("best_count_mae", state.best_count_mae)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / STATE_FILE} is of another training: {error}") from None
 
@@ -58,6 +59,7 @@ def load_state(path: Path, state: TrainState) -> None:
 def _state_dict(state: TrainState) -> dict[str, Any]:
     return {
         "epoch": state.epoch,
+        "best_count_mae": state.best_count_mae,
         "optimizers": {name: o.state_dict() for name, o in state.optimizers.items()},
         "stoppers": {name: s.state_dict() for name, s in state.stoppers.items()},
     }

@@ -12,7 +12,7 @@ from raydual.data.batches import read_splits
 from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
 from raydual.data.schema import MANIFEST, Row, write_dataset
-from raydual.data.storage import join, open_filesystem
+from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError
 from raydual.model.files import read_manifest
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
@@ -36,7 +36,7 @@ def launch(config: Config, on_event: OnEvent) -> None:
         RaydualError: what `preflight` finds before anything starts, and what `fit` raises.
     """
     assert config.run.name is not None
-    config = absolute(config)
+    config = with_absolute_paths(config)
     folder = RunFolder(config.run.storage, str(config.run.name))
     check_folder(config, folder)
     config = with_dataset(config, on_event)
@@ -110,7 +110,7 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
         CheckpointError: there is no run there, or nothing to resume from.
         ConfigError: the overrides are wrong, or rename the run.
     """
-    storage, _, name = absolute_path(run_folder.rstrip("/")).rpartition("/")
+    storage, _, name = absolute(run_folder.rstrip("/")).rpartition("/")
     folder = RunFolder(storage, name)
     folder.recover(LATEST)
     if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
@@ -119,13 +119,13 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     return with_values(config, {"run.storage": storage, "run.name": name, "run.resume": True})
 
 
-def absolute(config: Config) -> Config:
+def with_absolute_paths(config: Config) -> Config:
     """Make local paths absolute, since workers run elsewhere."""
-    paths = {"run.storage": absolute_path(config.run.storage)}
+    paths = {"run.storage": absolute(config.run.storage)}
     if config.data.path != SYNTHETIC:
-        paths["data.path"] = absolute_path(config.data.path)
+        paths["data.path"] = absolute(config.data.path)
     if Path(config.model.trunk).expanduser().is_dir():
-        paths["model.trunk"] = absolute_path(config.model.trunk)
+        paths["model.trunk"] = absolute(config.model.trunk)
     return with_values(config, paths)
 
 
@@ -134,11 +134,6 @@ def with_dataset(config: Config, on_event: OnEvent) -> Config:
     if config.data.path != SYNTHETIC:
         return config
     return with_values(config, {"data.path": _synthetic(config.run.storage, on_event)})
-
-
-def absolute_path(path: str) -> str:
-    """Return a local path from the root; a URI as it is."""
-    return path if "://" in path else open_filesystem(path)[1]
 
 
 def _synthetic(storage: str, on_event: OnEvent) -> str:

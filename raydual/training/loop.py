@@ -22,6 +22,7 @@ from raydual.data.examples import Batch
 from raydual.errors import TrainingError
 from raydual.metrics import Means, Medians, Weighted
 from raydual.tasks import SEPARATE, TASKS, Objective, objectives
+from raydual.training.count_check import CountCheck
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
@@ -37,12 +38,14 @@ OnProgress = Callable[[int, int, int], None]
 class TrainState:
     """Everything that a resumed training needs beside the weights.
 
-    epoch: the last one that was finished, 0 before the first.
+    epoch: the last one that was finished, 0 before the first. best_count_mae: the lowest
+    `val/count_mae` so far.
     """
 
     optimizers: dict[str, TaskOptimizer]
     stoppers: dict[str, EarlyStopping]
     epoch: int = 0
+    best_count_mae: float = math.inf
 
     def ended(self, rule: str) -> bool:
         """Whether `all` tasks have used up their patience, or `any` has."""
@@ -88,6 +91,7 @@ def fit(
     config = stream.config
     if state.finished(config):
         return
+    count_check = CountCheck(stream)
     ahead = stream.train(state.epoch + 1)
     try:
         while True:
@@ -98,7 +102,7 @@ def fit(
                 ahead = stream.train(epoch + 1)
             figures, bad_val_rows = validate(model, stream)
             _check_finite(figures, epoch)
-            metrics |= figures
+            metrics |= figures | _counted(count_check.after(epoch, model), state)
             improved = [
                 task.name
                 for task in TASKS
@@ -246,6 +250,14 @@ def _bests(state: TrainState) -> dict[str, float]:
     """Return the best validation loss so far, by task: what its best checkpoint has."""
     bests = {task.best: state.stoppers[task.name].best for task in TASKS}
     return {name: best for name, best in bests.items() if math.isfinite(best)}
+
+
+def _counted(figures: dict[str, float], state: TrainState) -> dict[str, float]:
+    """Add the best so far to what a closed-loop check gave."""
+    if figures:
+        state.best_count_mae = min(state.best_count_mae, figures["val/count_mae"])
+        figures["val/count_mae_best"] = state.best_count_mae
+    return figures
 
 
 def _check_finite(figures: dict[str, float], epoch: int) -> None:

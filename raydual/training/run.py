@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from raydual.config_tree import Config
-from raydual.data.batches import BatchStream, Source
+from raydual.data.batches import BatchStream, Source, trained_categories
 from raydual.data.loading import load_here
 from raydual.errors import ConfigError
 from raydual.model.counter import DualTaskCounter
@@ -48,6 +48,7 @@ def run_training(
     counter = DualTaskCounter.from_config(config, arithmetic(config, device))
     stream = BatchStream(config, counter.prompter, source, rank, world_size)
     if rank == 0:
+        counter.categories = trained_categories(config)
         for name in (LATEST, *(best_of(task.name) for task in TASKS)):
             folder.recover(name)
     barrier()

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.fs as pafs
 
-from raydual.data.storage import first_line, join, open_filesystem
+from raydual.data.storage import first_line, join, open_filesystem, write_whole
 from raydual.errors import CheckpointError, ConfigError
 from raydual.model.files import MANIFEST, read_manifest
 
@@ -33,6 +33,16 @@ class RunFolder:
         self.path = join(storage, name)
         self._fs, self._root = open_filesystem(self.path)
         self._local = isinstance(self._fs, pafs.LocalFileSystem)
+
+    @classmethod
+    def at(cls, path: str | Path) -> RunFolder:
+        """Return the run at a local path or URI, as `storage` and `name` give it."""
+        if "://" in str(path):
+            address, mark, options = str(path).partition("?")
+        else:
+            address, mark, options = open_filesystem(path)[1], "", ""
+        storage, _, name = address.rstrip("/").rpartition("/")
+        return cls(f"{storage}{mark}{options}", name)
 
     def exists(self) -> bool:
         """Whether there is anything in the folder yet."""
@@ -70,6 +80,8 @@ class RunFolder:
     def checkpoint(self, name: str) -> Iterator[Path]:
         """Yield a local folder with the checkpoint, fetched from the bucket where it lies in one.
 
+        name: of a folder in this one; empty for this folder itself.
+
         Raises:
             CheckpointError: there is none, or it is incomplete.
         """
@@ -77,10 +89,11 @@ class RunFolder:
             read_manifest(Path(self._root) / name)
             yield Path(self._root) / name
             return
-        if not self._is_whole(f"{self._root}/{name}"):
+        path = f"{self._root}/{name}".rstrip("/")
+        if not self._is_whole(path):
             raise CheckpointError(f"no checkpoint at {self.path}/{name}")
         with tempfile.TemporaryDirectory() as scratch:
-            pafs.copy_files(f"{self._root}/{name}", scratch, source_filesystem=self._fs)
+            pafs.copy_files(path, scratch, source_filesystem=self._fs)
             read_manifest(Path(scratch))
             yield Path(scratch)
 
@@ -98,14 +111,8 @@ class RunFolder:
         Raises:
             ConfigError: it cannot be written there.
         """
-        path = f"{self._root}/{name}"
-        partial = f"{path}.new" if self._local else path  # a bucket's objects appear whole
         try:
-            self._fs.create_dir(path.rpartition("/")[0])
-            with self._fs.open_output_stream(partial) as stream:
-                stream.write(content)
-            if self._local:
-                self._fs.move(partial, path)
+            write_whole(self._fs, f"{self._root}/{name}", content)
         except OSError as error:
             raise ConfigError(
                 f"cannot write {self.path}/{name}: {first_line(error)}; "

@@ -98,6 +98,9 @@ def epoch_lines(result: EpochResult, config: Config) -> list[str]:
         f"  Train - {_losses(metrics, 'train')}",
         f"  Val   - {_losses(metrics, 'val')}",
     ]
+    if "val/count_mae" in metrics:
+        mae, best = metrics["val/count_mae"], metrics["val/count_mae_best"]
+        lines.append(f"  Count - mae: {mae:.4f}, best: {best:.4f}")
     lines += [f"  ⚠ skipped corrupt image {row}: {reason}" for row, reason in result.bad_rows]
     for name in result.improved:
         loss = metrics[f"val/loss_{name}"]

@@ -15,7 +15,7 @@ import ray.tune
 from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.errors import ConfigError
-from raydual.training.launch import absolute, preflight, with_dataset
+from raydual.training.launch import preflight, with_absolute_paths, with_dataset
 from raydual.training.trackers import Note
 from raydual.training.trainer import connected
 from raydual.tuning.checks import check_space
@@ -49,7 +49,7 @@ def new_search(search: Search, config: Config) -> tuple[SearchFolder, Config]:
     Raises:
         ConfigError: there is something in that folder already, or a share of a GPU is wrong.
     """
-    config = absolute(with_resources(search, config))
+    config = with_absolute_paths(with_resources(search, config))
     folder = SearchFolder(join(config.run.storage, str(config.run.name)))
     if folder.folder.exists():
         raise ConfigError(

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,81 +8,186 @@ import pytest
 import torch
 from PIL import Image
 
-from raydual.counting.closed_loop import Counter, annotate
+from raydual.counting.closed_loop import Counter
+from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
 from raydual.model.heads import Position
 
+SIDE = 48
+Points = list[tuple[float, float]]
+
 
 class Oracle:
-    """Stands for a trained model: knows the points, and must be shown the marks to go on."""
+    """Stands for a trained model: knows the points, and must be shown the marks to go on.
 
-    def __init__(self, config: object, points: list[tuple[float, float]]) -> None:
-        self.config, self.points = config, points
-        self.seen: list[int] = []
+    The category of an image says which of the lists of points is its own.
+    """
 
-    def encode(self, canvases: np.ndarray, categories: list[str], num_marked: list[int]) -> int:
-        green = (canvases[0] != 0).any(axis=2)
-        centres = [((x + 1) / 2 * 48, (y + 1) / 2 * 48) for x, y in self.points]
-        marked = sum(bool(green[int(y), int(x)]) for x, y in centres)
-        assert marked == num_marked[0]
-        self.seen.append(marked)
-        return marked
+    training = False
 
-    def __call__(self, marked: int, task: str) -> object:
-        if task == "done":
-            return torch.tensor([4.0 if marked == len(self.points) else -4.0])
-        return Position(torch.tensor([self.points[marked]]))
+    def __init__(self, config: object, *lists: Points) -> None:
+        self.config, self.lists = config, list(lists)
+        self.batches: list[int] = []
+
+    def eval(self) -> None: ...
+
+    def train(self, mode: bool) -> None:
+        assert not mode
+
+    def category_or_default(self, category: str | None) -> str:
+        return category or "0"
+
+    def encode(
+        self, canvases: np.ndarray, categories: Sequence[str], num_marked: Sequence[int]
+    ) -> list[tuple[Points, int]]:
+        self.batches.append(len(canvases))
+        questions = []
+        for canvas, category, number in zip(canvases, categories, num_marked, strict=True):
+            points = self.lists[int(category)]
+            self.check(canvas, points, number)
+            questions.append((points, number))
+        return questions
+
+    def check(self, canvas: np.ndarray, points: Points, number: int) -> None:
+        green = (canvas != 0).any(axis=2)
+        centres = [((x + 1) / 2 * SIDE, (y + 1) / 2 * SIDE) for x, y in points]
+        marked = [bool(green[min(int(y), 47), min(int(x), 47)]) for x, y in centres]
+        assert marked == [i < number for i in range(len(points))]
+
+    def answers(self, inputs: list[tuple[Points, int]], tasks: Sequence[str]) -> list[object]:
+        done = torch.tensor([4.0 if number == len(points) else -4.0 for points, number in inputs])
+        next_ones = [(*points, (0.0, 0.0))[number] for points, number in inputs]
+        position = Position(torch.tensor(next_ones))
+        return [{"done": done, "coord": position}[task] for task in tasks]
 
 
-POINTS = [(-0.5, -0.5), (0.5, -0.5), (0.0, 0.5)]
+THREE: Points = [(-0.5, -0.5), (0.5, -0.5), (0.0, 0.5)]
+SQUARE = Image.new("RGB", (96, 96))
 
 
 @pytest.fixture
-def oracle(small: Callable) -> Oracle:
-    return Oracle(SimpleNamespace(data=small("data.mark.style=dots").data), POINTS)
+def oracle(small: Callable) -> Callable[..., Oracle]:
+    config = SimpleNamespace(data=small("data.mark.style=dots").data)
+    return lambda *lists: Oracle(config, *lists)
 
 
-def test_the_loop_marks_what_it_found_and_stops_when_done(oracle: Oracle) -> None:
-    counted = Counter(oracle, oracle).count(Image.new("RGB", (96, 96)))
+def counter(*models: Oracle) -> Counter:
+    return Counter(models[0], models[-1])  # type: ignore[arg-type]
+
+
+def test_the_loop_marks_what_it_found_and_stops_when_done(oracle: Callable) -> None:
+    counted = counter(oracle(THREE)).count(SQUARE)
     assert (counted.count, counted.stopped) == (3, "done")
     assert counted.points.tolist() == [[24, 24], [72, 24], [48, 72]]
-    assert len(counted.done) == 4
-    assert counted.done[-1] > 0.9 > counted.done[0]
+    assert counted.done == pytest.approx([0.018, 0.018, 0.018, 0.982], abs=1e-3)
 
 
-def test_points_are_in_the_pixels_of_the_image_as_given(oracle: Oracle) -> None:
-    oracle.points = [(0.0, -0.5)]
-    counted = Counter(oracle, oracle).count(Image.new("RGB", (200, 100)))
+def test_points_are_in_the_pixels_of_the_image_as_given(oracle: Callable) -> None:
+    counted = counter(oracle([(0.0, -0.5)])).count(Image.new("RGB", (200, 100)))
     assert counted.points.tolist() == [[100, 50]]
 
 
-def test_a_point_on_the_padding_is_moved_onto_the_image(oracle: Oracle) -> None:
-    oracle.points = [(0.0, -0.01)]
-    assert Counter(oracle, oracle).count(Image.new("RGB", (200, 100))).points[
-        0, 1
-    ] == pytest.approx(99)
-    oracle.points = [(0.0, 0.5)]
-    oracle.encode = lambda canvases, categories, marked: marked[0]  # the mark is not at 0.5
-    assert Counter(oracle, oracle).count(Image.new("RGB", (200, 100))).points[
-        0, 1
-    ] == pytest.approx(100)
+def test_a_point_on_the_padding_is_moved_onto_the_image(oracle: Callable) -> None:
+    wide = Image.new("RGB", (200, 100))
+    assert counter(oracle([(0.0, -0.01)])).count(wide).points[0, 1] == pytest.approx(99)
+    model = oracle([(0.0, 0.5)])
+    model.check = lambda canvas, points, number: None  # the mark is not at 0.5
+    assert counter(model).count(wide).points[0, 1] == pytest.approx(100)
 
 
-def test_a_count_that_would_not_end_is_capped(oracle: Oracle) -> None:
-    counted = Counter(oracle, oracle).count(Image.new("RGB", (96, 96)), max_objects=2)
-    assert (counted.count, counted.stopped) == (2, "max_objects")
+def test_a_count_that_would_not_end_is_capped(oracle: Callable) -> None:
+    counted = counter(oracle(THREE)).count(SQUARE, max_objects=2)
+    assert (counted.count, counted.stopped, len(counted.done)) == (2, "max_objects", 2)
 
 
-def test_an_image_without_objects(oracle: Oracle) -> None:
-    oracle.points = []
-    counted = Counter(oracle, oracle).count(Image.new("RGB", (96, 96)))
-    assert (counted.count, counted.points.shape) == (0, (0, 2))
-    assert annotate(Image.new("RGB", (96, 96)), counted).size == (384, 384)
+def test_an_image_without_objects(oracle: Callable) -> None:
+    counted = counter(oracle([])).count(SQUARE)
+    assert (counted.count, counted.points.shape, counted.stopped) == (0, (0, 2), "done")
 
 
-def test_a_real_model_counts_something(small: Callable, tmp_path) -> None:
-    DualTaskCounter.from_config(small()).save_pretrained(tmp_path / "a")
-    counter = Counter.from_pretrained(tmp_path / "a", tmp_path / "a")
-    counted = counter.count(Image.new("RGB", (50, 30), "white"), max_objects=3)
-    assert 0 <= counted.count <= 3
-    assert (counted.points <= [50, 50]).all()
+def test_finished_images_leave_the_batch_and_others_take_their_place(oracle: Callable) -> None:
+    lists = [THREE, [], THREE[:1], THREE[1:], THREE]
+    model = oracle(*lists)
+    sizes = [(96, 96), (10, 40), (200, 100), (1, 1), (48, 48)]
+    images = [Image.new("RGB", size) for size in sizes]
+    model.check = lambda canvas, points, number: None
+    names = [str(i) for i in range(5)]
+    counted = counter(model).count_batch(images, names, batch_size=2)
+    assert [c.count for c in counted] == [3, 0, 1, 2, 3]
+    assert [c.stopped for c in counted] == ["done"] * 5
+    one_by_one = [counter(model).count(i, c) for i, c in zip(images, names, strict=True)]
+    for together, alone in zip(counted, one_by_one, strict=True):
+        assert together.points.tolist() == alone.points.tolist()
+        assert together.done == alone.done
+
+
+def test_the_batch_is_bounded_and_pictures_are_taken_when_there_is_room(oracle: Callable) -> None:
+    model = oracle(THREE)
+    taken = []
+
+    def pictures():
+        for number in range(7):
+            taken.append(number)
+            yield SQUARE, "0"
+
+    stream = counter(model).count_stream(pictures(), batch_size=3)
+    first = next(stream)
+    assert (first[0], taken) == (0, [0, 1, 2])
+    assert sorted(index for index, _ in [first, *stream]) == list(range(7))
+    assert max(model.batches) == 3
+    assert sum(model.batches) == 7 * 4
+
+
+def test_a_point_on_a_mark_is_not_counted_twice(oracle: Callable) -> None:
+    near = 2.9 / 192
+    model = oracle([(0.2, 0.2), (-0.5, 0.0), (0.2, 0.2 + near), (0.9, 0.9)])
+    model.check = lambda canvas, points, number: None
+    counted = counter(model).count(SQUARE)
+    assert (counted.count, counted.stopped, len(counted.done)) == (2, "repeat", 3)
+    assert counter(model).count(SQUARE, repeat_radius=2.8).count == 4
+    assert counter(model).count(SQUARE, repeat_radius=0).stopped == "done"
+
+
+def test_two_models_are_asked_apart_and_give_the_same(oracle: Callable) -> None:
+    lists = (THREE, THREE[:1], [])
+    coord, done = oracle(*lists), oracle(*lists)
+    names = ["0", "1", "2"]
+    apart = counter(coord, done).count_batch([SQUARE] * 3, names)
+    assert done.batches == [3, 2, 1, 1]
+    assert coord.batches == [2, 1, 1]
+    together = counter(oracle(*lists)).count_batch([SQUARE] * 3, names)
+    assert [c.points.tolist() for c in apart] == [c.points.tolist() for c in together]
+
+
+def test_models_that_see_differently_are_refused(small: Callable) -> None:
+    model = SimpleNamespace(config=small())
+    for override in ("data.mark.style=dots", "data.image_size=96"):
+        with pytest.raises(CheckpointError, match="take both from one run"):
+            Counter(model, SimpleNamespace(config=small(override)))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def never_done(small: Callable) -> DualTaskCounter:
+    """A model with random weights that always sees another object."""
+    model = DualTaskCounter.from_config(small())
+    with torch.no_grad():
+        model.heads["done"].done_head[-1].bias.fill_(-50)
+    return model
+
+
+def test_lock_step_equals_one_by_one_on_a_real_model(never_done: DualTaskCounter) -> None:
+    rng = np.random.default_rng(0)
+    sizes = [(64, 48), (30, 90), (48, 48), (100, 20), (5, 5)]
+    images = [Image.fromarray(rng.integers(0, 255, (h, w, 3), dtype=np.uint8)) for w, h in sizes]
+    names = ["circle", "red blood cell", "a", "square", "星"]
+    never_done.train()
+    model = Counter(coord=never_done, done=never_done)
+    together = model.count_batch(images, names, max_objects=12, repeat_radius=0, batch_size=3)
+    assert never_done.training
+    for image, name, counted in zip(images, names, together, strict=True):
+        alone = model.count(image, name, max_objects=12, repeat_radius=0)
+        assert (counted.count, counted.stopped) == (alone.count, alone.stopped)
+        np.testing.assert_allclose(counted.points, alone.points, atol=1e-3)
+        np.testing.assert_allclose(counted.done, alone.done, atol=1e-5)
+        assert (counted.points >= 0).all()
+        assert (counted.points <= image.size).all()

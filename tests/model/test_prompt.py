@@ -59,7 +59,7 @@ def test_shapes_of_the_tiny_trunk(tiny):
     assert {name: tuple(value.shape) for name, value in inputs.items()} == {
         "input_ids": (2, length),
         "attention_mask": (2, length),
-        "mm_token_type_ids": (2, length),
+        "position_ids": (3, 2, length),
         "pixel_values": (2 * 64, 3 * 12 * 12),
         "image_grid_thw": (2, 3),
     }

@@ -20,6 +20,7 @@ from raydual.data.examples import collate
 from raydual.data.loading import load_here
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import objectives
+from raydual.training.count_check import CountCheck
 from raydual.training.loop import iteration, validate
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter
@@ -105,7 +106,9 @@ def save_validation(rank: int, world: int, tree: dict, out: str) -> None:
     config = build(tree)
     counter = DualTaskCounter.from_config(config)
     stream = BatchStream(config, counter.prompter, load_here, rank, world)
-    metrics, _ = validate(ParallelCounter(counter, CPU), stream)
+    model = ParallelCounter(counter, CPU)
+    metrics, _ = validate(model, stream)
+    metrics |= CountCheck(stream).after(1, model)
     del metrics["val/seconds"]
     torch.save(metrics, f"{out}/val{world}-{rank}.pt")
 
@@ -114,12 +117,12 @@ def test_validation_is_the_same_for_one_two_and_three_workers(
     small: Callable, tmp_path: Path
 ) -> None:
     """21 rows: 3 workers have 7 each, 2 have 10 and 11; batches of 4 end differently."""
-    tree = small().model_dump()
+    tree = small("train.count_every=1").model_dump()
     save_validation(0, 1, tree, str(tmp_path))
     for world in (2, 3):
         in_processes(save_validation, world, tree, str(tmp_path))
     alone = torch.load(tmp_path / "val1-0.pt")
-    assert {"val/loss_coord", "val/px_median", "val/done_f1"} <= set(alone)
+    assert {"val/loss_coord", "val/px_median", "val/done_f1", "val/count_mae"} <= set(alone)
     for world in (2, 3):
         for rank in range(world):
             metrics = torch.load(tmp_path / f"val{world}-{rank}.pt")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import ray
 
 from raydual.data.loading import Preparation, load_here
 from raydual.data.plan import Unit, read_index
@@ -20,23 +19,19 @@ from raydual.training.trackers import Step
 from raydual.training.trainer import check_fits
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
-
-
-def test_ray_data_gives_the_same_samples_in_the_same_order(cluster: None, dataset: str) -> None:
+@pytest.mark.parametrize("augment", [None, (3, 1)])
+def test_ray_data_gives_the_same_samples_in_the_same_order(
+    cluster: None, dataset: str, augment: tuple[int, int] | None
+) -> None:
     units = read_index(dataset, "train")
     units.append(Unit(units[0].shard, units[0].row_group, units[0].rows[5:1:-1]))
-    preparation = Preparation(48, "reading_order")
+    preparation = Preparation(48, "reading_order", augment)
     here, streamed = list(load_here(units, preparation)), list(load_with_ray(units, preparation))
     assert [s.id for s in streamed] == [s.id for s in here]
     for one, other in zip(here, streamed, strict=True):
         assert (one.pixels == other.pixels).all()
         assert (one.points == other.points).all()
-        assert (one.category, one.error) == (other.category, other.error)
+        assert (one.category, one.error, one.size) == (other.category, other.error, other.size)
 
 
 def test_a_fit_with_two_workers_and_its_resumption(cluster: None, small: Callable) -> None:

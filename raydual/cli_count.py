@@ -1,0 +1,117 @@
+"""`raydual evaluate`: count a split of a dataset, and measure how well."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from raydual.counting.summary import Figures
+
+
+Model = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN_OR_DIR",
+        help="A run, each task from its best checkpoint; or one checkpoint folder.",
+    ),
+]
+Data = Annotated[str, typer.Option(help="A dataset: a folder, s3:// or gs://.")]
+RepeatRadius = Annotated[
+    float,
+    typer.Option(min=0, help="A point this near to a mark ends the count; pixels of 384."),
+]
+
+
+def evaluate(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    out: Annotated[
+        str | None, typer.Option(help="Where the results go. [default: RUN_OR_DIR/evaluation]")
+    ] = None,
+    max_objects: Annotated[
+        int, typer.Option(min=1, help="End a count that would not end by itself.")
+    ] = 500,
+    repeat_radius: RepeatRadius = 3.0,
+) -> None:
+    """Count a split of a dataset and measure how well.
+
+    Writes evaluation.json, predictions.parquet (a row an image) and report.html. Started again
+    after an interruption, the same command goes on where it was.
+
+    RAY_ADDRESS names the cluster to count on; without it Ray is started on this machine.
+
+    Exit code 1 if an image could not be read.
+    """
+    from raydual.counting.evaluate import evaluate as run
+    from raydual.counting.evaluation import REPORT_FILE, Evaluation
+    from raydual.counting.subject import Subject
+    from raydual.data.storage import absolute, join
+    from raydual.training.trackers import ConsoleTracker
+
+    subject = Subject.at(model)
+    folder = absolute(out) if out else join(subject.path, "evaluation")
+    evaluation = Evaluation(subject, absolute(data), split, folder, max_objects, repeat_radius)
+    with ConsoleTracker(subject.config) as console:
+        evaluated = run(evaluation, console)
+    _show(evaluated.figures)
+    unreadable = [p for p in evaluated.predictions if p.error is not None]
+    for prediction in unreadable:
+        typer.echo(f"{prediction.id}: skipped, {prediction.error}")
+    typer.echo(f"Figures, predictions and {REPORT_FILE} are in {folder}")
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def calibrate(
+    model: Model,
+    data: Data,
+    split: Annotated[str, typer.Option(help="One not trained on: val, or test.")] = "val",
+    repeat_radius: RepeatRadius = 3.0,
+) -> None:
+    """Find how sure of being done the model has to be for counts to come out best.
+
+    A count ends where the probability of being done is above a threshold, 0.5 at first. The one
+    with the lowest mean absolute error on the split is stored in the manifest of the done task's
+    checkpoint, from which `raydual count` and `raydual evaluate` take it. Measure on another
+    split than this.
+    """
+    from raydual.counting.evaluate import calibrate as run
+    from raydual.counting.evaluation import Evaluation
+    from raydual.counting.subject import Subject
+    from raydual.data.storage import absolute, join
+    from raydual.training.trackers import ConsoleTracker
+
+    subject = Subject.at(model)
+    folder = join(subject.path, "calibration")
+    evaluation = Evaluation(subject, absolute(data), split, folder, repeat_radius=repeat_radius)
+    with ConsoleTracker(subject.config) as console:
+        found = run(evaluation, console)
+    typer.echo(
+        f"Done above {found.threshold:.4f}: MAE {found.mae:.3f} on {found.images} images of "
+        f"{split}, {found.mae_before:.3f} above 0.5"
+    )
+
+
+def _show(figures: "Figures") -> None:
+    """Print the figures of the counts beside the constants, and the most telling others."""
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = {
+        "counted": "count",
+        "always mean": "baseline_mean",
+        "always median": "baseline_median",
+    }
+    there = {label: prefix for label, prefix in columns.items() if f"{prefix}/mae" in figures}
+    table = Table(f"{figures['count/images']:.0f} images", *there)
+    for name in ("mae", "rmse", "nae", "bias", "exact", "within_1"):
+        table.add_row(name, *(_text(figures[f"{prefix}/{name}"]) for prefix in there.values()))
+    table.add_section()
+    for name in ("loc/f1@10px", "loc/duplicate_rate@10px", "done/accuracy", "done/auroc"):
+        table.add_row(name, _text(figures[name]))
+    Console().print(table)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -1,0 +1,114 @@
+"""Pictures of a count: numbered points on the image, and the same growing frame by frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from raydual.counting.closed_loop import Counted
+
+MARKED = ".counted"
+"""Before the suffix of a picture written here."""
+
+SMALLEST, LARGEST, GIF_SIDE = 768, 2048, 480
+PAPER, INK = (250, 250, 250), (30, 30, 30)
+MARK, NEWEST = (20, 140, 50), (214, 0, 110)
+GIF_MS, FRAME_MS, LAST_FRAME_MS = 15_000, (60, 500), 2500
+
+
+def fit(image: Image.Image, smallest: int = SMALLEST, largest: int = LARGEST) -> Image.Image:
+    """Resize an RGB image so that its longer side, in pixels, lies within the limits."""
+    longest = max(image.size)
+    wanted = min(max(longest, smallest), largest)
+    if wanted == longest:
+        return image
+    width, height = (max(1, round(side * wanted / longest)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def annotate(
+    image: Image.Image, points: np.ndarray, counted: Counted, category: str
+) -> Image.Image:
+    """Draw the numbered points onto a copy of an RGB image, and the count below it.
+
+    points: (count, 2) in pixels of `image`, which may be a smaller copy of what was counted.
+    """
+    sheet = _Sheet(image, counted, category)
+    for number, point in enumerate(points, start=1):
+        sheet.mark(number, point)
+    return sheet.captioned(counted.count)
+
+
+def save_gif(
+    path: Path, image: Image.Image, points: np.ndarray, counted: Counted, category: str
+) -> None:
+    """Write an animation that repeats: count + 1 frames, from no mark to all of them."""
+    small = fit(image, smallest=GIF_SIDE, largest=GIF_SIDE)
+    places = points * np.array(small.size) / image.size
+    *_, last = _frames(small, places, counted, category)
+    palette = last.quantize(255)
+    frames = (
+        frame.quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in _frames(small, places, counted, category)
+    )
+    shortest, longest = FRAME_MS
+    each = int(np.clip(GIF_MS / (counted.count + 1), shortest, longest))
+    durations = [each] * counted.count + [LAST_FRAME_MS]
+    next(frames).save(path, save_all=True, append_images=frames, duration=durations, loop=0)
+
+
+def _frames(
+    image: Image.Image, points: np.ndarray, counted: Counted, category: str
+) -> Iterator[Image.Image]:
+    """Yield count + 1 pictures of one size; the newest mark has a colour of its own."""
+    sheet = _Sheet(image, counted, category)
+    yield sheet.captioned(0)
+    for number, point in enumerate(points, start=1):
+        yield sheet.captioned(number, newest=point)
+        sheet.mark(number, point)
+
+
+class _Sheet:
+    """An image with a strip below it, to be marked point by point."""
+
+    def __init__(self, image: Image.Image, counted: Counted, category: str) -> None:
+        name = " ".join(category.split())[:40]
+        why = "" if counted.stopped == "done" else f" (stopped: {counted.stopped})"
+        self._captions = [f"{name}: {number}" for number in range(counted.count + 1)]
+        self._captions[-1] += why
+        strip = max(28, max(image.size) // 28)
+        self._font = ImageFont.load_default(strip * 0.65)
+        width = max(image.width, round(self._font.getlength(self._captions[-1])) + 12)
+        self._height = image.height
+        self._picture = Image.new("RGB", (width, image.height + strip), PAPER)
+        self._picture.paste(image)
+        share = np.clip(0.17 / np.sqrt(counted.count + 1), 0.011, 0.028)
+        self._radius = max(image.size) * float(share)
+
+    def mark(self, number: int, point: np.ndarray) -> None:
+        """Draw a numbered disc at a point (2,) in pixels."""
+        _disc(self._picture, number, point, self._radius, MARK)
+
+    def captioned(self, number: int, newest: np.ndarray | None = None) -> Image.Image:
+        """Return a copy that says `number`; `newest` is marked on the copy only."""
+        copy = self._picture.copy()
+        if newest is not None:
+            _disc(copy, number, newest, self._radius, NEWEST)
+        draw = ImageDraw.Draw(copy)
+        draw.rectangle((0, self._height, *copy.size), PAPER)
+        draw.text((6, self._height + 3), self._captions[number], INK, self._font)
+        return copy
+
+
+def _disc(
+    picture: Image.Image, number: int, point: np.ndarray, radius: float, color: tuple[int, int, int]
+) -> None:
+    x, y = point.tolist()
+    draw = ImageDraw.Draw(picture)
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), color, "white")
+    text = str(number)
+    size = radius * (1.3 if len(text) == 1 else 2.4 / len(text))
+    draw.text((x, y), text, "white", ImageFont.load_default(size), anchor="mm")

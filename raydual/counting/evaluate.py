@@ -1,0 +1,232 @@
+"""Count a split of a dataset with a pool of Ray Data actors, and measure the result."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import pickle
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import pyarrow as pa
+import ray
+import ray.data
+import ray.exceptions
+import torch
+
+from raydual.counting.calibration import Calibrated, best_threshold
+from raydual.counting.evaluation import CALIBRATION_FILE, FIGURES_FILE, REPORT_FILE, Evaluation
+from raydual.counting.page import page
+from raydual.counting.parts import Parts
+from raydual.counting.predictions import SCHEMA, Prediction, Predictor, from_table, to_table
+from raydual.counting.subject import Subject
+from raydual.counting.summary import Figures, summarise, true_counts
+from raydual.data.loading import Preparation, load_unit
+from raydual.data.plan import Unit, num_rows
+from raydual.errors import DataError, EvaluationError, RaydualError
+from raydual.training.count_check import MARGIN
+from raydual.training.trackers import Note, OnEvent, Step
+from raydual.training.trainer import connected
+
+NUMBER, FAILURE = "number", "failure"
+"""Columns that an actor adds to its predictions: of which part they are; why there are none."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What an evaluation found: the flat figures, and the predictions in the dataset's order."""
+
+    figures: Figures
+    predictions: list[Prediction]
+
+
+def evaluate(evaluation: Evaluation, on_event: OnEvent) -> Evaluated:
+    """Count what is not counted yet, and write the figures, the predictions and the report.
+
+    Raises:
+        CheckpointError, DataError, ConfigError: the model, the dataset or `out` cannot be used.
+        EvaluationError: the counting failed; what was finished is kept.
+    """
+    parts = Parts(evaluation)
+    table = evaluation.read_predictions()
+    if table is None:
+        table = _count(evaluation, parts, on_event)
+        evaluation.write_predictions(table)
+    else:
+        on_event(Note(f"All {table.num_rows} images are counted already"))
+    parts.remove()
+    predictions, good = _readable(table, evaluation)
+    subject = evaluation.subject
+    baseline = true_counts(evaluation.data, "train", subject.config.data.category)
+    figures = summarise(good, baseline, subject.threshold)
+    about = evaluation.about() | {"unreadable": len(predictions) - len(good)}
+    content = json.dumps(about | figures, indent=1, allow_nan=False) + "\n"
+    evaluation.write(FIGURES_FILE, content.encode())
+    evaluation.write(REPORT_FILE, page(evaluation, figures, predictions).encode())
+    return Evaluated(figures, predictions)
+
+
+def calibrate(evaluation: Evaluation, on_event: OnEvent) -> Calibrated:
+    """Find the threshold of done that counts best, and store it with the done task's checkpoint.
+
+    Each image is counted once, as if it were never done, to a few more than the most objects of
+    the split: that tells what every threshold would have counted. `max_objects` is not looked at.
+    Writes calibration.json into `out`.
+
+    Raises:
+        as `evaluate`.
+    """
+    subject = evaluation.subject
+    counts = true_counts(evaluation.data, evaluation.split, subject.config.data.category)
+    most = 0 if counts is None else int(counts.max())
+    endless = replace(
+        evaluation, subject=replace(subject, threshold=1.0), max_objects=most + MARGIN
+    )
+    parts = Parts(endless)
+    _, good = _readable(_count(endless, parts, on_event), endless)
+    parts.remove()
+    found = best_threshold(good)
+    about = evaluation.about() | dataclasses.asdict(found) | {"max_objects": endless.max_objects}
+    evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())
+    subject.store_threshold(found.threshold)
+    return found
+
+
+def _readable(table: pa.Table, evaluation: Evaluation) -> tuple[list[Prediction], list[Prediction]]:
+    """Return all predictions, and those of images that could be read."""
+    predictions = from_table(table)
+    good = [p for p in predictions if p.error is None]
+    if not good:
+        raise DataError(
+            f"no image of the {evaluation.split} split of {evaluation.data} can be read; "
+            "see `raydual data check`"
+        )
+    return predictions, good
+
+
+def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent) -> pa.Table:
+    """Count the parts that are not finished, storing each as soon as it is; return all."""
+    parts.begin()
+    finished = parts.finished()
+    if finished:
+        at = _progress(evaluation, finished)
+        on_event(Note(f"Going on: {at.done} of {at.total} images are counted already"))
+    if len(finished) == len(evaluation.parts):
+        return parts.read()
+    with connected(on_event):
+        try:
+            with _quiet_core(), _executors_ended():
+                _run(evaluation, parts, finished, on_event)
+        except ray.exceptions.RayError as error:
+            last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+            raise EvaluationError(
+                f"counting failed with {len(finished)} of {len(evaluation.parts)} parts finished: "
+                f"{last}; the same command goes on from there"
+            ) from error
+    return parts.read()
+
+
+@contextlib.contextmanager
+def _quiet_core() -> Iterator[None]:
+    """Keep Ray's core off the terminal: it calls it an error that a pool may restart its actors."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def _executors_ended() -> Iterator[None]:
+    """Wait for Ray Data's threads: one that outlives the connection starts Ray again (2.60)."""
+    try:
+        yield
+    finally:
+        for thread in threading.enumerate():
+            if thread.name.startswith("StreamingExecutor"):
+                thread.join(timeout=30)
+
+
+def _run(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnEvent) -> None:
+    """Have a pool of actors count what is not finished, and add it there.
+
+    One actor a GPU where the cluster has any, else one a CPU.
+    """
+    resources = ray.cluster_resources()
+    gpus, cpus = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
+    left = [
+        {NUMBER: number, **dataclasses.asdict(unit)}
+        for number, unit in enumerate(evaluation.parts)
+        if number not in finished
+    ]
+    dataset = ray.data.from_items(left, override_num_blocks=len(left)).map_batches(
+        _Actor,
+        fn_constructor_args=(
+            evaluation.subject,
+            evaluation.max_objects,
+            evaluation.repeat_radius,
+        ),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=max(1, min(gpus or cpus, len(left)))
+        ),
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+    )
+    dataset.context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    on_event(_progress(evaluation, finished))
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        number, failure = (table[name][0].as_py() for name in (NUMBER, FAILURE))
+        if failure is not None:
+            raise pickle.loads(failure)
+        parts.write(number, table.drop_columns([NUMBER, FAILURE]))
+        finished.add(number)
+        on_event(_progress(evaluation, finished))
+
+
+def _progress(evaluation: Evaluation, finished: set[int]) -> Step:
+    done = num_rows([evaluation.parts[number] for number in finished])
+    return Step("Counting", done, num_rows(evaluation.parts))
+
+
+class _Actor:
+    """One model of the pool, loaded with its first part."""
+
+    def __init__(self, subject: Subject, max_objects: int, repeat_radius: float) -> None:
+        self._subject = subject
+        self._limits = max_objects, repeat_radius
+
+    @cached_property
+    def _predictor(self) -> Predictor:
+        on_gpu = torch.cuda.is_available()
+        if not on_gpu:
+            torch.set_num_threads(1)  # a CPU each
+        return Predictor(self._subject.load("cuda" if on_gpu else "cpu"), *self._limits)
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        (row,) = part.to_pylist()
+        number = row.pop(NUMBER)
+        try:
+            table, failure = self._count(Unit(**row)), None
+        except RaydualError as error:  # Ray Data would hand on its text alone
+            table, failure = pa.Table.from_pylist([{}], schema=SCHEMA), pickle.dumps(error)
+        rows = table.num_rows
+        table = table.append_column(NUMBER, pa.array([number] * rows, pa.int64()))
+        return table.append_column(FAILURE, pa.array([failure] * rows, pa.binary()))
+
+    def _count(self, unit: Unit) -> pa.Table:
+        data = self._subject.config.data
+        samples = load_unit(unit, Preparation(data.image_size, data.order))
+        return to_table(self._predictor.predict(samples))

@@ -1,0 +1,95 @@
+"""What is evaluated: a run, whose tasks each have a best checkpoint, or one checkpoint folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydual.config import build
+from raydual.config_tree import Config
+from raydual.counting.closed_loop import Counter, stored_threshold
+from raydual.errors import CheckpointError
+from raydual.model.counter import HEADS_FILE
+from raydual.model.files import MANIFEST, read_manifest
+from raydual.tasks import COORD, DONE, TASKS
+from raydual.training.run_folder import RunFolder, best_of
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run or a checkpoint, found but not loaded.
+
+    path: absolute, or a URI. is_run: whether it holds one checkpoint a task. config: what the
+    coordinate model was trained with. epochs: after which epoch each task's model was saved, where
+    that is known. digest: changes with the weights. threshold: of done, see `Counter`.
+    """
+
+    path: str
+    is_run: bool
+    config: Config
+    epochs: dict[str, int | None]
+    digest: str
+    threshold: float
+
+    @classmethod
+    def at(cls, path: str | Path) -> Subject:
+        """Find what lies at a local path or URI.
+
+        Raises:
+            CheckpointError: neither a run with both best checkpoints nor a checkpoint, or an
+                incomplete one.
+        """
+        folder = RunFolder.at(path)
+        is_run = folder.read(MANIFEST) is None
+        below = {t.name: f"{best_of(t.name)}/" if is_run else "" for t in TASKS}
+        manifests = {task: _manifest(folder, part) for task, part in below.items()}
+        digest = hashlib.blake2b(digest_size=16)
+        for part in below.values():
+            for name in (MANIFEST, HEADS_FILE):
+                digest.update(folder.read(part + name) or b"")
+        config = build(manifests[COORD.name]["config"])
+        epochs = {task: manifest.get("epoch") for task, manifest in manifests.items()}
+        threshold = stored_threshold(manifests[DONE.name])
+        return cls(folder.path, is_run, config, epochs, digest.hexdigest(), threshold)
+
+    def load(self, device: str | torch.device) -> Counter:
+        """Load the models; done ends a count above this subject's threshold.
+
+        Raises:
+            CheckpointError: as `Counter.from_run` and `Counter.from_pretrained`.
+        """
+        if self.is_run:
+            counter = Counter.from_run(self.path, device)
+        else:
+            with RunFolder.at(self.path).checkpoint("") as folder:
+                counter = Counter.from_pretrained(folder, device)
+        return replace(counter, threshold=self.threshold)
+
+    def store_threshold(self, threshold: float) -> None:
+        """Write a threshold into the manifest of the done task's checkpoint.
+
+        Raises:
+            ConfigError: it cannot be written.
+        """
+        folder = RunFolder.at(self.path)
+        name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
+        manifest = json.loads(folder.read(name) or b"{}") | {"done_threshold": threshold}
+        folder.write(name, json.dumps(manifest, indent=1).encode())
+
+
+def _manifest(folder: RunFolder, part: str) -> dict[str, Any]:
+    """Read the manifest of a checkpoint; one in a bucket is checked when it has been fetched."""
+    content = folder.read(part + MANIFEST)
+    if content is None:
+        raise CheckpointError(
+            f"{folder.path} is neither a run nor a checkpoint: it has no {part}{MANIFEST}"
+        )
+    if (local := folder.local()) is not None:
+        return read_manifest(local / part)
+    manifest: dict[str, Any] = json.loads(content)
+    return manifest

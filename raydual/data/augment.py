@@ -1,0 +1,46 @@
+"""Other views of a training image, its points with it."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+from raydual.data.randomness import example_rng
+
+SMALLEST_CROP = 0.6
+"""A crop keeps at least this share of the width, and of the height."""
+
+
+def flip(image: Image.Image, points: np.ndarray) -> tuple[Image.Image, np.ndarray]:
+    """Mirror an image left to right; points (N, 2) in its pixels go with it."""
+    mirrored = points * (-1, 1) + (image.width, 0)
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), mirrored
+
+
+def crop(
+    image: Image.Image, points: np.ndarray, box: tuple[int, int, int, int]
+) -> tuple[Image.Image, np.ndarray]:
+    """Cut out left, top, right, bottom in pixels; points (N, 2) outside are removed."""
+    inside = ((points >= box[:2]) & (points <= box[2:])).all(axis=1)
+    return image.crop(box), points[inside] - box[:2]
+
+
+def augment(
+    image: Image.Image, points: np.ndarray, seed: int, epoch: int, row: str
+) -> tuple[Image.Image, np.ndarray]:
+    """Return the view of an image that one epoch trains on, and the points (N, 2) in it.
+
+    Mirrored in half of the epochs, and cropped to `SMALLEST_CROP` or more of its width and of its
+    height, anywhere. A crop that would leave none of its objects is not made. A function of
+    (seed, epoch, row id): all tasks, which share the decoded image, see one view of it.
+    """
+    rng = example_rng(seed, epoch, row, "augment")
+    mirror, *share = rng.random() < 0.5, *rng.uniform(SMALLEST_CROP, 1, 2)
+    place = rng.random(2)
+    if mirror:
+        image, points = flip(image, points)
+    size = np.maximum(1, np.rint(np.array(image.size) * share)).astype(int)
+    left, top = np.floor(place * (np.array(image.size) - size + 1)).astype(int).tolist()
+    width, height = size.tolist()
+    cropped, kept = crop(image, points, (left, top, left + width, top + height))
+    return (image, points) if len(points) and not len(kept) else (cropped, kept)

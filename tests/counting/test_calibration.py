@@ -1,0 +1,99 @@
+"""The threshold of done that counts best: by hand, and stored where counting finds it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from raydual.cli import app
+from raydual.counting.calibration import best_threshold
+from raydual.counting.closed_loop import Counter
+from raydual.counting.predictions import Prediction
+from raydual.counting.subject import Subject
+from raydual.data.images import decode_image
+from raydual.data.schema import read_rows
+from raydual.errors import CheckpointError
+
+
+def counted(true: int, done: list[float], count: int | None = None) -> Prediction:
+    """Return an image whose count went on to the end of `done`, or to `count` marks."""
+    marks = len(done) if count is None else count
+    return Prediction("a", "c", 9, 9, np.zeros((true, 2)), np.zeros((marks, 2)), done, "repeat")
+
+
+def test_a_threshold_by_hand() -> None:
+    """Right at the third and the second step, where done is said above 0.3 and below 0.4."""
+    found = best_threshold(
+        [counted(2, [0.1, 0.2, 0.4, 0.9]), counted(1, [0.3, 0.45, 0.2]), counted(2, [0, 0, 0])]
+    )
+    assert found.threshold == pytest.approx(0.35)
+    assert (found.mae, found.images) == (pytest.approx(1 / 3), 3)
+    assert found.mae_before == pytest.approx((1 + 2 + 1) / 3)
+
+
+def test_nothing_better_leaves_a_half() -> None:
+    found = best_threshold([counted(1, [0.1, 0.9]), counted(0, [0.95])])
+    assert (found.threshold, found.mae, found.mae_before) == (0.5, 0, 0)
+
+
+def test_a_count_that_ended_by_a_repeated_mark_is_no_longer_than_its_marks() -> None:
+    """Three steps were asked, two marks made: above the highest probability there are two."""
+    assert best_threshold([counted(2, [0.1, 0.2, 0.3], count=2)]).mae == 0
+
+
+def test_thresholds_equal_counting_with_them() -> None:
+    rng = np.random.default_rng(0)
+    predictions = [counted(int(rng.integers(9)), rng.random(9).tolist()) for _ in range(40)]
+
+    def mae(threshold: float) -> float:
+        errors = [
+            abs(next((i for i, p in enumerate(one.done) if p > threshold), 9) - one.true_count)
+            for one in predictions
+        ]
+        return float(np.mean(errors))
+
+    found = best_threshold(predictions)
+    assert found.mae == mae(found.threshold)
+    assert found.mae_before == mae(0.5)
+    assert found.mae == min(mae(t) for t in np.linspace(0, 1, 4001))
+
+
+def test_a_calibrated_run_counts_with_its_threshold(
+    cluster: None, run: Path, dataset: str, tmp_path: Path
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    result = CliRunner().invoke(app, ["calibrate", str(own), "--data", dataset])
+    assert result.exit_code == 0, result.output
+    stored = json.loads((own / "calibration" / "calibration.json").read_text())
+    assert [p.name for p in (own / "calibration").iterdir()] == ["calibration.json"]
+    assert (stored["split"], stored["images"]) == ("val", 21)
+    assert f"Done above {stored['threshold']:.4f}: MAE {stored['mae']:.3f} on 21" in result.output
+
+    counter = Counter.from_run(own)
+    assert counter.threshold == Subject.at(own).threshold == stored["threshold"]
+    assert Subject.at(own).digest != Subject.at(run).digest
+    rows = list(read_rows(dataset, "val"))
+    cap = max(len(row.points) for row in rows) + 10
+    for threshold, mae in ((stored["threshold"], stored["mae"]), (0.5, stored["mae_before"])):
+        counting = replace(counter, threshold=threshold)
+        counts = [counting.count(decode_image(r.image), r.category, cap).count for r in rows]
+        errors = [abs(n - len(r.points)) for n, r in zip(counts, rows, strict=True)]
+        assert np.mean(errors) == pytest.approx(mae)
+
+
+@pytest.mark.parametrize("wrong", ["high", 1.5, None])
+def test_a_threshold_that_is_none_is_one_line(run: Path, tmp_path: Path, wrong: object) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(run / "best_done_checkpoint", folder)
+    manifest = json.loads((folder / "raydual.json").read_text())
+    (folder / "raydual.json").write_text(json.dumps(manifest | {"done_threshold": wrong}))
+    for load in (Counter.from_pretrained, Subject.at):
+        with pytest.raises(CheckpointError, match="expected 0 to 1"):
+            load(folder)
