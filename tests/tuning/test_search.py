@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -30,13 +30,6 @@ from raydual.tuning.table import SearchTable
 
 LR = {"coord.lr": {"loguniform": [1e-4, 1e-2]}, "done.lr": {"loguniform": [1e-4, 1e-2]}}
 ONE = ("scale.num_workers=1", "scale.cpus_per_worker=1", "log.images=0", "train.max_val_batches=3")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[None]:
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
 
 
 def searched(config: Config, **keys: object) -> tuple[SearchFolder, dict]:

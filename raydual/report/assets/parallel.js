@@ -84,7 +84,7 @@ function labels(scales) {
 
 function parallelLayout(scales) {
   return {
-    xaxis: { side: "top", tickangle: 0, tickvals: scales.map((s, i) => i), ticktext: scales.map((s) => `<b>${plain(s.name).replace(".", ".<br>")}</b>`),
+    xaxis: { side: "top", tickangle: 0, tickvals: scales.map((s, i) => i), ticktext: scales.map((s) => `<b>${s.name.length > 10 ? plain(s.name).replace(".", ".<br>") : plain(s.name)}</b>`),
       showgrid: false, zeroline: false, fixedrange: true, range: [-0.45, scales.length - 0.5] },
     yaxis: { visible: false, fixedrange: true, range: [-0.04, 1.04] },
     shapes: scales.map((s, i) => ({ type: "line", x0: i, x1: i, y0: 0, y1: 1, layer: "below", line: { color: "#8f9aab", width: 1 } })),

@@ -52,8 +52,9 @@ function pickLabels(search, x, y, range) {
   const names = PICK_NAMES(search.tasks), labels = new Map();
   for (const [name, i] of Object.entries(search.picks)) labels.set(i, [...(labels.get(i) ?? []), names[name]]);
   const place = (task, value) => (axis("", range(task)).type === "log" ? Math.log10(value) : value);
-  const beside = [[40, -30], [-44, -46], [44, 34]];
-  return [...labels].map(([i, texts], k) => ({
+  const beside = [[-44, -46], [40, -30], [44, 34]]; // from left to right, so that lines do not cross
+  const fromLeft = [...labels].sort(([i], [j]) => search.outcomes[i].best[x] - search.outcomes[j].best[x]);
+  return fromLeft.map(([i, texts], k) => ({
     x: place(x, search.outcomes[i].best[x]), y: place(y, search.outcomes[i].best[y]), text: texts.join(", "),
     ax: beside[k % 3][0], ay: beside[k % 3][1], arrowhead: 0, arrowwidth: 1, arrowcolor: INK, bgcolor: "rgba(255,255,255,.85)", standoff: 7,
   }));
