@@ -37,7 +37,8 @@ def evaluate(
     """Count a split of a dataset and measure how well.
 
     Writes evaluation.json, predictions.parquet (a row an image) and report.html. Started again
-    after an interruption, the same command goes on where it was.
+    after an interruption, the same command goes on where it was. Every image of the categories
+    trained on is counted, also those that data.min_objects or data.max_objects kept from training.
 
     RAY_ADDRESS names the cluster to count on; without it Ray is started on this machine.
 

@@ -18,7 +18,7 @@ from raydual.config_tree import MarkSection
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.marking import draw_mark
-from raydual.errors import CheckpointError
+from raydual.errors import CheckpointError, ConfigError
 from raydual.model.counter import DualTaskCounter
 from raydual.model.files import read_manifest, same_weights
 from raydual.tasks import COORD, DONE, Task
@@ -141,6 +141,10 @@ class Counter:
             repeat_radius: a point nearer than this to a mark already made ends the count, in
                 pixels of an image fitted to 384 x 384; 0 counts every point.
             batch_size: images in one forward pass; one that is finished makes room for the next.
+
+        Raises:
+            ConfigError: `max_objects` or `batch_size` is below 1.
+            CheckpointError: a model answers with what is no number.
         """
         wanted = [None] * len(images) if categories is None else categories
         pairs = zip(images, wanted, strict=True)
@@ -158,6 +162,8 @@ class Counter:
 
         Pictures are taken when there is room in the batch, and not kept.
         """
+        if min(max_objects, batch_size) < 1:
+            raise ConfigError(f"{max_objects=}, {batch_size=}: both have to be 1 or more")
         waiting = enumerate(pictures)
         active: list[_Count] = []
         while True:
@@ -189,11 +195,12 @@ class Counter:
         if not going:
             return
         left = [active[i] for i in going]
-        place = (
-            answers[1].position[going] if together else _ask(self.coord, left, (COORD,))[0].position
-        )
+        position = answers[1] if together else _ask(self.coord, left, (COORD,))[0]
+        place = position.position.double().cpu().numpy()[going if together else slice(None)]
+        if not (np.isfinite(place).all() and np.isfinite(chances).all()):
+            raise CheckpointError("the model answers NaN: its training diverged; take another one")
         mark = self.coord.config.data.mark
-        for count, point in zip(left, place.double().cpu().numpy(), strict=True):
+        for count, point in zip(left, place, strict=True):
             count.add(count.box.clip(point), mark, repeat_radius)
             if not count.stopped and len(count.found) == max_objects:
                 count.stopped = "max_objects"

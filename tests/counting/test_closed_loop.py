@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from raydual.counting.closed_loop import Counter
-from raydual.errors import CheckpointError
+from raydual.errors import CheckpointError, ConfigError
 from raydual.model.counter import DualTaskCounter
 from raydual.model.heads import Position
 
@@ -191,3 +191,20 @@ def test_lock_step_equals_one_by_one_on_a_real_model(never_done: DualTaskCounter
         np.testing.assert_allclose(counted.done, alone.done, atol=1e-5)
         assert (counted.points >= 0).all()
         assert (counted.points <= image.size).all()
+
+
+@pytest.mark.parametrize("options", [{"max_objects": 0}, {"batch_size": 0}])
+def test_limits_below_one_are_refused(oracle: Callable, options: dict) -> None:
+    with pytest.raises(ConfigError, match="1 or more"):
+        counter(oracle(THREE)).count_batch([SQUARE], **options)
+
+
+@pytest.mark.parametrize("head", ["coord", "done"])
+def test_a_model_that_answers_nan_is_named_as_the_cause(
+    never_done: DualTaskCounter, head: str
+) -> None:
+    with torch.no_grad():
+        for parameter in never_done.heads[head].parameters():
+            parameter.fill_(torch.nan)
+    with pytest.raises(CheckpointError, match="NaN"):
+        Counter(never_done, never_done).count(SQUARE)
