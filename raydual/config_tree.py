@@ -139,7 +139,7 @@ class TrainSection(Section):
         None, description="validate on so many batches only, all workers together"
     )
     count_every: Count | None = Field(
-        1, description="epochs from one closed-loop count of 64 validation images to the next"
+        5, description="epochs from one closed-loop count of 64 validation images to the next"
     )
 
 
