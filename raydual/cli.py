@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from raydual.cli_count import calibrate, evaluate
+from raydual.cli_count import calibrate, count, evaluate
 from raydual.cli_data import data_app
 from raydual.cli_report import dashboard, report
 from raydual.config import DEFAULT_PRESET, load, presets, with_values
@@ -29,6 +29,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.command()(report)
 app.command()(dashboard)
+app.command()(count)
 app.command()(evaluate)
 app.command()(calibrate)
 
@@ -145,69 +146,6 @@ def tune(
             "got no search file; give one, as tune_configs/lr_patience.yaml, or --resume FOLDER"
         )
     if not complete:
-        raise typer.Exit(1)
-
-
-@app.command()
-def count(
-    images: Annotated[
-        list[str],
-        typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Files, folders, 'quoted/**/*.jpg'."),
-    ],
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            metavar="RUN_OR_DIR",
-            help="A run, each task from its best checkpoint; or one checkpoint folder.",
-        ),
-    ],
-    category: Annotated[
-        str | None,
-        typer.Option(help="What to count, as in training; not needed where that was one alone."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, not a table.")] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for the pictures with numbered points; `counted` if not given, and none "
-            "with --json or --csv."
-        ),
-    ] = None,
-    gif: Annotated[
-        bool, typer.Option("--gif", help="Beside each picture, an animation of the counting.")
-    ] = False,
-    max_objects: Annotated[
-        int, typer.Option(min=1, help="End a count that would not end by itself.")
-    ] = 500,
-    repeat_radius: Annotated[
-        float,
-        typer.Option(min=0, help="A point this near to a mark ends the count; pixels of 384."),
-    ] = 3.0,
-) -> None:
-    """Count the objects in images: predict the next one, mark it, look again, until done.
-
-    Points are in pixels of the image as displayed, turned as its EXIF orientation says. A count
-    that did not end by itself says so: stopped at `max_objects`, or by a point on a mark already
-    made (`repeat`), which is not counted.
-
-    Exit code 1 if an image could not be read.
-
-    Examples:
-
-    - `raydual count photo.jpg --checkpoint runs/cells --gif`
-
-    - `raydual count photos/ --checkpoint runs/fruit --category pear --csv > counts.csv`
-    """
-    if as_json and as_csv:
-        raise ConfigError("--json and --csv are both given; choose one")
-    form = "json" if as_json else "csv" if as_csv else "table"
-    if out is None and (gif or form == "table"):
-        out = Path("counted")
-    from raydual.counting.command import CountOptions, count_files
-
-    options = CountOptions(category, max_objects, repeat_radius, out, gif, form)
-    if not count_files(images, checkpoint, options):
         raise typer.Exit(1)
 
 

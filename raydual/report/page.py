@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import Any
 
-from raydual.data.storage import first_line, open_filesystem
+from raydual.data.storage import first_line
 from raydual.errors import ConfigError
 from raydual.report.run_page import run_data
 from raydual.report.search_page import search_data
@@ -31,10 +31,7 @@ def open_folder(path: str) -> RunFolder:
     Raises:
         ConfigError: there is no folder, or it is neither.
     """
-    path = path.rstrip("/") or "/"
-    whole = path if "://" in path else open_filesystem(path)[1]
-    storage, _, name = whole.rpartition("/")
-    folder = RunFolder(storage or "/", name)
+    folder = RunFolder.at(path)
     if not folder.exists():
         raise ConfigError(
             f"{path} is no folder, or an empty one; expected that of a run or a search, "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from raydual.errors import ConfigError
 from raydual.report.diagnosis import diagnose
 from raydual.report.numbers import is_finite, short
 from raydual.report.pictures import pictures
+from raydual.tasks import TASKS
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.run_folder import CONFIG_FILE, METRICS_FILE, RunFolder
 
@@ -31,7 +31,7 @@ def run_data(folder: RunFolder) -> dict[str, Any]:
     history = history_of(folder)
     text = (folder.read(CONFIG_FILE) or b"").decode(errors="replace")
     config = _config(folder, text) if text else Config()
-    tasks = task_names()
+    tasks = [task.name for task in TASKS]
     local = folder.local()
     losses = [f"{split}/loss_{task}" for task in tasks for split in ("train", "val")]
     names = dict.fromkeys(name for line in history for name in line if name.startswith(SHOWN))
@@ -43,7 +43,7 @@ def run_data(folder: RunFolder) -> dict[str, Any]:
         "max_epochs": config.train.epochs if text else None,
         "epochs": [line["epoch"] for line in history],
         "metrics": {n: [short(line.get(n)) for line in history] for n in (*losses, *sorted(names))},
-        "stops": {task: stops(history, task, getattr(config, task)) for task in tasks},
+        "stops": {t.name: stops(history, t.name, t.settings(config)) for t in TASKS},
         "diagnosis": asdict(diagnose(history, tasks)),
         "pictures": pictures(local / "samples") if local else [],
         "config": text,
@@ -55,14 +55,6 @@ def _config(folder: RunFolder, text: str) -> Config:
         return load(base=text)
     except ConfigError as error:
         raise ConfigError(f"{folder.path}/{CONFIG_FILE}: {error}; correct it") from None
-
-
-def task_names() -> list[str]:
-    """Return the tasks: the sections of the configuration that have an optimizer of their own."""
-    kinds = {name: field.annotation for name, field in Config.model_fields.items()}
-    return [
-        n for n, kind in kinds.items() if inspect.isclass(kind) and issubclass(kind, TaskSection)
-    ]
 
 
 def history_of(folder: RunFolder) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from raydual.training.loop import EpochResult, TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
 from raydual.training.pictures import answers, panel
-from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder, best_of
+from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
 
 
@@ -49,7 +49,7 @@ def run_training(
     stream = BatchStream(config, counter.prompter, source, rank, world_size)
     if rank == 0:
         counter.categories = trained_categories(config)
-        for name in (LATEST, *(best_of(task.name) for task in TASKS)):
+        for name in checkpoint.CHECKPOINTS:
             folder.recover(name)
     barrier()
     if folder.has_checkpoint(LATEST):

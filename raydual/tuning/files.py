@@ -62,10 +62,8 @@ class SearchFolder:
     """Reads and writes the folder of one search, local or in a bucket."""
 
     def __init__(self, path: str) -> None:
-        path = path.rstrip("/")
-        self.path = path if "://" in path else open_filesystem(path)[1]
-        storage, _, self.name = self.path.rpartition("/")
-        self.folder = RunFolder(storage, self.name)
+        self.folder = RunFolder.at(path)
+        self.path, self.name = self.folder.path, self.folder.name
         self.trials_path = join(self.path, "trials")
 
     @property

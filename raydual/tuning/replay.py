@@ -40,6 +40,12 @@ def costs(history: Sequence[Epoch], workers: int) -> list[float]:
     return [total * max(1, workers) for total in itertools.accumulate(seconds)]
 
 
+def with_costs(history: Sequence[Epoch], workers: int) -> list[dict[str, Any]]:
+    """Return the lines of a history, each with the `cost` by its end, in worker-seconds."""
+    spent = costs(history, workers)
+    return [{**line, "cost": cost} for line, cost in zip(history, spent, strict=True)]
+
+
 def ending(
     history: Sequence[Epoch],
     patience: Mapping[str, int],

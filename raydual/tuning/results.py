@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 from raydual.config import value_of, with_values
 from raydual.config_tree import Config
 from raydual.tasks import TASKS
-from raydual.training.run_folder import LATEST, RunFolder, best_of
+from raydual.training.checkpoint import CHECKPOINTS
 from raydual.tuning.files import SearchFolder, TrialRecord
-from raydual.tuning.replay import costs, ending, pairs
+from raydual.tuning.replay import ending, pairs, with_costs
 from raydual.tuning.space import PATIENCES, Search, most_epochs, split_key
 
 OBJECTIVES = (*(task.best for task in TASKS), "cost")
@@ -145,7 +145,7 @@ def drop_checkpoints(folder: SearchFolder, found: dict[str, Any]) -> None:
     for trial in found["trials"]:
         if trial["trial"] not in kept:
             run = folder.trial(trial["trial"])
-            for name in (LATEST, *(best_of(task.name) for task in TASKS)):
+            for name in CHECKPOINTS:
                 run.remove(name)
 
 
@@ -198,9 +198,7 @@ def _trial(
     folder: SearchFolder, record: TrialRecord, search: Search, base: Config
 ) -> dict[str, Any]:
     config = trial_config(record, base, folder.trials_path)
-    run: RunFolder = folder.trial(record.name)
-    history = run.history()
-    spent = costs(history, config.scale.num_workers)
+    history = with_costs(folder.trial(record.name).history(), config.scale.num_workers)
     outcomes = outcomes_of(history, record.name, config, search)
     last = history[-1] if history else {}
     return {
@@ -209,9 +207,9 @@ def _trial(
         "reason": record.reason,
         "values": {key: value_of(config, key) for key in _keys(search)},
         "config": config.to_yaml(),
-        "epochs": [line | {"cost": cost} for line, cost in zip(history, spent, strict=True)],
+        "epochs": history,
         **{task.best: last.get(task.best) for task in TASKS},
-        "cost": spent[-1] if spent else None,
+        "cost": last.get("cost"),
         "outcomes": outcomes,
     }
 

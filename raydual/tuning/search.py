@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 import ray.tune
+from ray.tune.schedulers import TrialScheduler
 
 from raydual.config_tree import Config
 from raydual.data.storage import join
@@ -20,7 +21,7 @@ from raydual.training.trackers import Note
 from raydual.training.trainer import connected
 from raydual.tuning.checks import check_space
 from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord
-from raydual.tuning.replay import costs
+from raydual.tuning.replay import with_costs
 from raydual.tuning.resources import check_capacity, needs, with_resources
 from raydual.tuning.results import drop_checkpoints, write_results
 from raydual.tuning.schedulers import TwoTaskHalving, make_scheduler
@@ -95,16 +96,16 @@ def run_search(
     """
     config = with_dataset(original, table)
     preflight(config, table)
-    left = [record for record in folder.trials() if record.open]
-    known = len(folder.trials())
-    total = len(left) + max(0, search.trials - known)
-    if total:
+    known = folder.trials()
+    left = [record for record in known if record.open]
+    new = max(0, search.trials - len(known))
+    if left or new:
         os.environ.update(QUIET)
         with connected(table):
             concurrency = check_capacity(search, config, largest_cluster())
             folder.save_settings(search, original)
-            table(Note(f"{total} trials, {concurrency} at a time, in {folder.path}"))
-            _fit(folder, search, config, table, left, known, min(concurrency, total))
+            table(Note(f"{len(left) + new} trials, {concurrency} at a time, in {folder.path}"))
+            _fit(folder, search, config, table, left, new, concurrency)
         folder.folder.remove(TUNE_FOLDER)
     found = write_results(folder)
     if search.keep == "front":
@@ -125,15 +126,10 @@ def _fit(
     config: Config,
     table: SearchTable,
     left: list[TrialRecord],
-    known: int,
+    new: int,
     concurrency: int,
 ) -> None:
     """Run Ray Tune over the trials that are left."""
-    epochs = most_epochs(search, config)
-    scheduler = make_scheduler(search, epochs)
-    if isinstance(scheduler, TwoTaskHalving):
-        for record in folder.trials():
-            scheduler.remember(record.name, _reported(folder, record.name, config))
     nested = config.scale.num_workers > 1
     population = search.trial_scheduler == "pbt"
     with _study(folder, search, config.seed) as study:
@@ -144,9 +140,9 @@ def _fit(
         tuner = ray.tune.Tuner(
             ray.tune.with_resources(runner, needs(search, config)),
             tune_config=ray.tune.TuneConfig(
-                search_alg=Proposals(folder, search, study, left, known),
-                scheduler=scheduler,
-                num_samples=len(left) + max(0, search.trials - known),
+                search_alg=Proposals(folder, search, study, left, new),
+                scheduler=_scheduler(folder, search, config),
+                num_samples=len(left) + new,
                 # trials of a population wait for their turn, and would count as running
                 max_concurrent_trials=None if population else concurrency,
                 reuse_actors=not nested,
@@ -172,11 +168,14 @@ def _fit(
             folder.save_driver(state)
 
 
-def _reported(folder: SearchFolder, name: str, config: Config) -> list[dict[str, Any]]:
-    """Return what a trial reported after each of its epochs."""
-    history = folder.trial(name).history()
-    spent = costs(history, config.scale.num_workers)
-    return [line | {"cost": cost} for line, cost in zip(history, spent, strict=True)]
+def _scheduler(folder: SearchFolder, search: Search, config: Config) -> TrialScheduler:
+    """Make the trial scheduler, which remembers the trials that are there."""
+    scheduler = make_scheduler(search, most_epochs(search, config))
+    if isinstance(scheduler, TwoTaskHalving):
+        for record in folder.trials():
+            history = folder.trial(record.name).history()
+            scheduler.remember(record.name, with_costs(history, config.scale.num_workers))
+    return scheduler
 
 
 @contextlib.contextmanager

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from raydual.tasks import TASKS
-from raydual.training.trackers import Event, Note
+from raydual.training.trackers import Event, Note, Step
 from raydual.tuning.files import TrialRecord
 from raydual.tuning.results import Outcome
 from raydual.tuning.space import PATIENCES
@@ -51,9 +52,13 @@ class SearchTable:
         self._live.stop()
 
     def __call__(self, event: Event) -> None:
-        """Print a note; nothing else is shown of what a search's preparation reports."""
+        """Print a note, or show how far the preparation of the search has come."""
         if isinstance(event, Note):
             self.console.print(event.text, markup=False)
+        elif isinstance(event, Step) and self.console.is_terminal:
+            progress = ProgressBar(event.total, event.done, width=40)
+            label = f"{event.label} {event.done}/{event.total}"
+            self._live.update(Group(label, progress), refresh=True)
 
     def show(self, record: TrialRecord, metrics: Mapping[str, Any]) -> None:
         """Show where a trial is; metrics: what it reported last."""

@@ -16,13 +16,12 @@ from raydual.config_tree import Config
 from raydual.data.loading import load_here
 from raydual.errors import RaydualError
 from raydual.tasks import TASKS
+from raydual.training.checkpoint import CHECKPOINTS
 from raydual.training.loop import EpochResult
 from raydual.training.run import run_training
-from raydual.training.run_folder import LATEST, METRICS_FILE, RunFolder, best_of
+from raydual.training.run_folder import METRICS_FILE, RunFolder
 from raydual.training.trainer import epochs_on_ray
 from raydual.tuning.replay import costs
-
-CHECKPOINTS = (LATEST, *(best_of(task.name) for task in TASKS))
 
 
 class TrialRunner(ray.tune.Trainable):
@@ -79,7 +78,9 @@ class TrialRunner(ray.tune.Trainable):
         source = Path(checkpoint)
         for name in CHECKPOINTS:
             if (source / name).is_dir():
-                self._folder.publish(name, partial(_copy_into, source / name))
+                self._folder.publish(
+                    name, partial(shutil.copytree, source / name, dirs_exist_ok=True)
+                )
         self._folder.write(METRICS_FILE, (source / METRICS_FILE).read_bytes())
 
     def cleanup(self) -> None:
@@ -109,7 +110,3 @@ class TrialRunner(ray.tune.Trainable):
 
 def _ignore(event: object) -> None:
     """Drop what a run would print; the search shows its trials in one table."""
-
-
-def _copy_into(source: Path, target: Path) -> None:
-    shutil.copytree(source, target, dirs_exist_ok=True)

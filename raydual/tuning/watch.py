@@ -34,11 +34,11 @@ class Proposals(_NotRestored, Searcher):
         search: Search,
         study: Study,
         left: list[TrialRecord],
-        known: int,
+        new: int,
     ) -> None:
         super().__init__()
         self._folder, self._search, self._study = folder, search, study
-        self._left, self._new = list(left), max(0, search.trials - known)
+        self._left, self._new = list(left), new
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
         """Return the values of a trial, and its name as `trial`."""

@@ -14,9 +14,8 @@ from raydual.config_tree import TaskSection
 from raydual.errors import ConfigError
 from raydual.report.page import gather, open_folder
 from raydual.report.pictures import spread
-from raydual.report.run_page import stops, task_names
+from raydual.report.run_page import stops
 from raydual.report.words import in_words
-from raydual.tasks import TASKS
 from tests.report.searches import line, write_run
 
 HISTORY = [line(i + 1, 1 / (i + 1), 0.6 / (i + 1)) for i in range(5)]
@@ -32,10 +31,6 @@ def test_what_a_run_shows(tmp_path: Path) -> None:
     assert data["stops"]["coord"] == {"best": 5, "exhausted": None}
     assert "run:" in data["config"]
     assert in_words(data)[0].startswith("Healthy")
-
-
-def test_the_tasks_of_the_configuration_are_the_tasks() -> None:
-    assert task_names() == [task.name for task in TASKS]
 
 
 def test_stopping_points_follow_patience_and_min_delta() -> None:

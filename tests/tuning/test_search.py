@@ -131,16 +131,17 @@ def test_a_trial_that_diverges_costs_only_itself(cluster: None, small: Callable)
 
 
 def test_a_population_changes_both_learning_rates(cluster: None, small: Callable) -> None:
-    config = small(*ONE, "train.epochs=5", "coord.patience=9", "done.patience=9")
+    config = small(
+        *ONE, "train.epochs=5", "coord.patience=9", "done.patience=9", "coord.warmup=0",
+        "done.warmup=0", "coord.lr_schedule=constant", "done.lr_schedule=constant",
+    )  # fmt: skip
     folder, found = searched(config, trial_scheduler="pbt", num_samples=4)
     assert set(states(found).values()) == {"finished"}
     assert all(len(trial["epochs"]) == 5 for trial in found["trials"])
-    drawn = {t["trial"]: t["values"] for t in found["trials"]}
-    rates = {
-        name: {line["train/lr_coord"] for line in folder.trial(name).history()[1:]}
-        for name in drawn
-    }
-    assert any(len(seen) > 1 for seen in rates.values()), rates
+    histories = [folder.trial(trial["trial"]).history() for trial in found["trials"]]
+    for task in TASKS:
+        rates = [{line[f"train/lr_{task.name}"] for line in history} for history in histories]
+        assert any(len(seen) > 1 for seen in rates), rates
 
 
 def test_a_killed_search_goes_on(small: Callable, tmp_path: Path) -> None:
