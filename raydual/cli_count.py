@@ -154,7 +154,7 @@ def calibrate(
 
 
 def _show(figures: "Figures") -> None:
-    """Print the figures of the counts beside the constants, and the most telling others."""
+    """Print the counts' figures beside the constants', MAE with intervals, and others that tell."""
     from rich.console import Console
     from rich.table import Table
 
@@ -165,12 +165,18 @@ def _show(figures: "Figures") -> None:
     }
     there = {label: prefix for label, prefix in columns.items() if f"{prefix}/mae" in figures}
     table = Table(f"{figures['count/images']:.0f} images", *there)
-    for name in ("mae", "rmse", "nae", "bias", "exact", "within_1"):
+    table.add_row("mae", *(_mae(figures, prefix) for prefix in there.values()))
+    for name in ("rmse", "nae", "bias", "exact", "within_1"):
         table.add_row(name, *(_text(figures[f"{prefix}/{name}"]) for prefix in there.values()))
     table.add_section()
     for name in ("loc/f1@10px", "loc/duplicate_rate@10px", "done/accuracy", "done/auroc"):
         table.add_row(name, _text(figures[name]))
     Console().print(table)
+
+
+def _mae(figures: "Figures", prefix: str) -> str:
+    low, high = (_text(figures[f"{prefix}/mae_{end}"]) for end in ("low", "high"))
+    return f"{_text(figures[f'{prefix}/mae'])} [{low}, {high}]"
 
 
 def _text(value: float | None) -> str:

@@ -57,6 +57,26 @@ def pointing_loss(
     )
 
 
+def cells_of(points: Tensor, mask: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Return 1 for the cells that hold a point and 0 for the others, (B, cells) float32.
+
+    points: (B, L, 2) in [-1, 1], padded; mask: (B, L) bool, which are real; grid: see `cell_of`.
+    """
+    empty = torch.zeros(len(points), grid[0] * grid[1], device=points.device)
+    return empty.scatter_reduce(1, cell_of(points, grid), mask.float(), "amax")
+
+
+def left_loss(scores: Tensor, held: Tensor) -> Tensor:
+    """Return what teaches the done head where something is left, shape (B,).
+
+    The binary cross-entropy of each cell, summed over the cells, times 0.05.
+
+    scores: (B, cells) logits; held: (B, cells) in {0, 1}, see `cells_of`.
+    """
+    each = F.binary_cross_entropy_with_logits(scores.float(), held, reduction="none")
+    return CELL_WEIGHT * each.sum(dim=1)
+
+
 def done_loss(logit: Tensor, label: Tensor) -> Tensor:
     """Return the binary cross-entropy of logits (B,) against labels (B,) in {0, 1}; shape (B,)."""
     return F.binary_cross_entropy_with_logits(logit.float(), label.float(), reduction="none")

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from raydual.config_tree import Config, TaskSection
-from raydual.losses import distance_loss, done_loss, pointing_loss
+from raydual.losses import cells_of, distance_loss, done_loss, left_loss, pointing_loss
 from raydual.metrics import Weighted, done_figures, natural_weight, pixel_errors
-from raydual.model.heads import COORD_HEADS, DoneHead, Position
+from raydual.model.heads import COORD_HEADS, DoneHead, Position, Verdict
 
 
 class Target(NamedTuple):
@@ -25,11 +25,15 @@ class Target(NamedTuple):
     values: (B, M, C) float32: M candidates of C numbers each, any of which is right; padded.
     mask: (B, M) bool: which candidates are real; an example without any is not valid.
     natural: (B,) weight of the example at the natural rate of its label.
+    left: (B, L, 2) float32: the objects without a mark, in [-1, 1]; padded. left_mask: (B, L)
+    bool: which are real.
     """
 
     values: Tensor
     mask: Tensor
     natural: Tensor
+    left: Tensor
+    left_mask: Tensor
 
     @property
     def valid(self) -> Tensor:
@@ -136,12 +140,14 @@ def judge_coord(output: Position, target: Target, grid: tuple[int, int]) -> Judg
     return Judgement(objective, figures, {"px_median": (errors, valid)})
 
 
-def judge_done(output: Tensor, target: Target, grid: tuple[int, int]) -> Judgement:
-    """Judge logits (B,) that every object is marked."""
+def judge_done(output: Verdict, target: Target, grid: tuple[int, int]) -> Judgement:
+    """Judge verdicts; loss_done is that of the verdict alone, loss_left that of its cells."""
     label, valid = target.values[:, 0, 0], target.valid
-    loss = done_loss(output, label)
-    figures = {"loss_done": (loss, valid)} | done_figures(output, label, valid, target.natural)
-    return Judgement(loss, figures, {})
+    loss = done_loss(output.logit, label)
+    left = left_loss(output.left, cells_of(target.left, target.left_mask, grid))
+    figures = {"loss_done": (loss, valid), "loss_left": (left, valid)}
+    figures |= done_figures(output.logit, label, valid, target.natural)
+    return Judgement(loss + left, figures, {})
 
 
 COORD = Task(

@@ -3,7 +3,14 @@ import math
 import pytest
 import torch
 
-from raydual.losses import cell_of, distance_loss, done_loss, pointing_loss, three_stage_loss
+from raydual.losses import (
+    cell_of,
+    cells_of,
+    distance_loss,
+    done_loss,
+    pointing_loss,
+    three_stage_loss,
+)
 
 
 def test_three_stage_loss_by_hand() -> None:
@@ -59,3 +66,11 @@ def test_pointing_loss_does_not_move_the_other_cells() -> None:
 def test_done_loss_by_hand() -> None:
     loss = done_loss(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(loss, torch.tensor([math.log(2), math.log(1 + math.exp(2))]))
+
+
+def test_cells_of_by_hand_leave_padding_out() -> None:
+    points = torch.tensor(
+        [[[-0.9, 0.0], [-0.8, 0.1], [0.9, 0.0]], [[0.0, 0.0], [0.0, 0.0], [0, 0]]]
+    )
+    mask = torch.tensor([[True, True, False], [False, False, False]])
+    assert cells_of(points, mask, (1, 3)).tolist() == [[1, 0, 0], [0, 0, 0]]

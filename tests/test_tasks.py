@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from raydual.config import load
-from raydual.model.heads import Position
+from raydual.model.heads import Position, Verdict
 from raydual.tasks import (
     COORD,
     DONE,
@@ -11,6 +11,7 @@ from raydual.tasks import (
     SUMMED,
     Target,
     judge_coord,
+    judge_done,
     nearest_candidate,
     objectives,
 )
@@ -54,19 +55,44 @@ def test_ordered_has_one_candidate_and_nearest_all_that_are_left() -> None:
 def test_nearest_candidate_by_hand_skips_padding() -> None:
     values = torch.tensor([[[0.5, 0.0], [0.0, 0.0]], [[0.9, 0.9], [0.1, 0.1]]])
     mask = torch.tensor([[True, False], [True, True]])
-    chosen = nearest_candidate(torch.zeros(2, 2), Target(values, mask, torch.ones(2)))
+    chosen = nearest_candidate(torch.zeros(2, 2), target(values, mask))
     torch.testing.assert_close(chosen, torch.tensor([[0.5, 0.0], [0.1, 0.1]]))
 
 
 def test_loss_coord_is_that_of_the_position_read_out() -> None:
-    target = Target(torch.tensor([[[0.0, 0.0]]]), torch.ones(1, 1, dtype=torch.bool), torch.ones(1))
+    wanted = target(torch.tensor([[[0.0, 0.0]]]), torch.ones(1, 1, dtype=torch.bool))
     position = torch.tensor([[1.0, 0.0]])
     positions = torch.tensor([[[-0.5, 0.0], [0.0, 0.0]]])
-    judged = judge_coord(Position(position, torch.zeros(1, 2), positions), target, (1, 2))
+    judged = judge_coord(Position(position, torch.zeros(1, 2), positions), wanted, (1, 2))
     assert float(judged.figures["loss_coord"][0]) == pytest.approx(0.2125)
     assert float(judged.figures["loss_pointing"][0]) == pytest.approx(0.05 * np.log(2))
     assert float(judged.figures["loss_x"][0]) == pytest.approx(1.0)
     assert float(judged.medians["px_median"][0]) == pytest.approx(192)
+
+
+def test_the_done_task_is_judged_by_its_verdict_and_taught_where_something_is_left() -> None:
+    left = torch.tensor([[[-0.5, 0.0], [-0.4, 0.1]], [[0.0, 0.0], [0.0, 0.0]]])
+    mask = torch.tensor([[True, True], [False, False]])
+    wanted = Target(
+        torch.tensor([[[0.0]], [[1.0]]]),
+        torch.ones(2, 1, dtype=torch.bool),
+        torch.ones(2),
+        left,
+        mask,
+    )
+    verdict = Verdict(torch.tensor([0.0, 2.0]), torch.tensor([[1.0, -1.0], [3.0, -3.0]]))
+    judged = judge_done(verdict, wanted, (1, 2))
+    loss = torch.tensor([np.log(2), np.log(1 + np.exp(-2))], dtype=torch.float32)
+    torch.testing.assert_close(judged.figures["loss_done"][0], loss)
+    cells = [2 * np.log(1 + np.exp(-1)), np.log(1 + np.exp(3)) + np.log(1 + np.exp(-3))]
+    taught = 0.05 * torch.tensor(cells, dtype=torch.float32)
+    torch.testing.assert_close(judged.figures["loss_left"][0], taught)
+    torch.testing.assert_close(judged.objective, loss + taught)
+
+
+def target(values: torch.Tensor, mask: torch.Tensor) -> Target:
+    nothing = torch.zeros(len(values), 1, 2), torch.zeros(len(values), 1, dtype=torch.bool)
+    return Target(values, mask, torch.ones(len(values)), *nothing)
 
 
 def test_strategies() -> None:

@@ -106,17 +106,29 @@ def _head(evaluation: Evaluation, figures: Figures) -> str:
         f'<p class="muted">{html.escape(evaluation.subject.path)}{f" ({epochs})" if epochs else ""}'
         f" on {html.escape(evaluation.data)}, {figures['count/images']:.0f} images</p>",
     ]
-    own = figures["count/mae"]
-    bests = [figures.get(f"baseline_{name}/mae") for name in ("mean", "median")]
-    known = [mae for mae in bests if mae is not None]
-    if own is not None and known:
-        better = own < min(known)
-        lines.append(
-            f'<p class="verdict {"good" if better else "bad"}">MAE {own:.2f}: '
-            f"{'better' if better else 'no better'} than answering every image with one number "
-            f"of the training split, MAE {min(known):.2f}.</p>"
-        )
-    return "".join(lines)
+    return "".join(lines) + _verdict(figures)
+
+
+def _verdict(figures: Figures) -> str:
+    """Say whether the model counts better than a constant, and whether that is sure."""
+    own, high = figures["count/mae"], figures["count/mae_high"]
+    constants = [
+        (mae, figures[f"{baseline}/mae_low"] or 0.0)
+        for baseline in _baselines(figures)
+        if (mae := figures[f"{baseline}/mae"]) is not None
+    ]
+    if own is None or high is None or not constants:
+        return ""
+    constant, low = min(constants)
+    if own >= constant:
+        verdict = "no better"
+    else:
+        verdict = "better" if high < low else "not surely better (the intervals overlap)"
+    return (
+        f'<p class="verdict {"good" if verdict == "better" else "bad"}">MAE {own:.2f}: {verdict} '
+        "than answering every image with one number of the training split, "
+        f"MAE {constant:.2f}.</p>"
+    )
 
 
 def _count_table(figures: Figures) -> str:
@@ -125,11 +137,11 @@ def _count_table(figures: Figures) -> str:
         [
             label,
             _with_interval(figures, f"count/{name}", name in SHARES),
-            *(_text(figures[f"{baseline}/{name}"], name in SHARES) for baseline in baselines),
+            *(_with_interval(figures, f"{b}/{name}", name in SHARES) for b in baselines),
         ]
         for name, label in COUNT_ROWS.items()
     ]
-    return _table(["", "this model (95 % interval)", *baselines.values()], rows)
+    return _table(["with 95 % intervals", "this model", *baselines.values()], rows)
 
 
 def _bucket_table(figures: Figures) -> str:
@@ -143,7 +155,9 @@ def _bucket_table(figures: Figures) -> str:
         cells = [_with_interval(figures, f"count/{n}@{bucket}", n in SHARES) for n in shown]
         rows.append([f"<b>{html.escape(bucket)}</b>", f"{images:.0f}", *cells])
         for baseline, label in _baselines(figures).items():
-            values = [_text(figures[f"{baseline}/{n}@{bucket}"], n in SHARES) for n in shown]
+            values = [
+                _with_interval(figures, f"{baseline}/{n}@{bucket}", n in SHARES) for n in shown
+            ]
             rows.append([f'<span class="constant">{label}</span>', "", *values])
     return _table(["objects", "images", *(COUNT_ROWS[name] for name in shown)], rows)
 

@@ -127,7 +127,7 @@ class Predictor:
             for own, more in zip(figures, _by_example(judged), strict=True):
                 own += more
             if task is DONE:
-                shown = batch.num_marked, output.float().sigmoid().tolist()
+                shown = batch.num_marked, output.logit.float().sigmoid().tolist()
         counts = count_samples(self._counter, samples, *self._limits)
         for i, (sample, counted) in enumerate(zip(samples, counts, strict=True)):
             yield Prediction(

@@ -89,7 +89,7 @@ def _baselines(true: np.ndarray, train_counts: np.ndarray | None) -> Figures:
     for name, constant in (("mean", np.mean(train_counts)), ("median", np.median(train_counts))):
         figures[f"baseline_{name}/count"] = float(constant)
         of_constant = count_figures(true, np.full(len(true), constant))
-        figures |= {f"baseline_{name}/{k}": ratio.value for k, ratio in of_constant.items()}
+        figures |= _with_intervals(_prefixed(f"baseline_{name}", of_constant))
     return figures
 
 

@@ -94,16 +94,22 @@ def _show(sample: Sample, objective: Objective, config: Config, epoch: int) -> S
 def _targets(
     task: Task, samples: Sequence[Sample], shown: Sequence[Shown], config: Config
 ) -> Target:
-    answers, weights = [], []
+    answers, left, weights = [], [], []
     for sample, one in zip(samples, shown, strict=True):
         answer, weight = task.target(one.objects, one.marked, config)
         answers.append(answer if sample.error is None else answer[:0])
+        left.append(one.objects[one.marked :])
         weights.append(weight)
-    longest = max(1, max(len(a) for a in answers))
-    values = np.zeros((len(answers), longest, answers[0].shape[1]), dtype=np.float32)
-    mask = np.zeros((len(answers), longest), dtype=bool)
-    for i, answer in enumerate(answers):
-        values[i, : len(answer)] = answer
-        mask[i, : len(answer)] = True
     natural = torch.tensor(weights, dtype=torch.float32)
-    return Target(torch.from_numpy(values), torch.from_numpy(mask), natural)
+    return Target(*_padded(answers), natural, *_padded(left))
+
+
+def _padded(parts: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+    """Return arrays (M, C) as one float32 (B, longest M, C), and what is real, bool (B, M)."""
+    longest = max(1, max(map(len, parts)))
+    values = np.zeros((len(parts), longest, parts[0].shape[1]), dtype=np.float32)
+    mask = np.zeros((len(parts), longest), dtype=bool)
+    for i, part in enumerate(parts):
+        values[i, : len(part)] = part
+        mask[i, : len(part)] = True
+    return torch.from_numpy(values), torch.from_numpy(mask)

@@ -211,7 +211,7 @@ class DualTaskCounter(nn.Module):
     ) -> float:
         """Say with what probability, in [0, 1], every object of the image is marked."""
         (done,) = self._answers(image, num_marked, category, [DONE.name])
-        return float(done[0].sigmoid())
+        return float(done.logit[0].sigmoid())
 
     def predict(
         self, image: Image.Image, num_marked: int, category: str | None = None
@@ -221,7 +221,7 @@ class DualTaskCounter(nn.Module):
         position, done = self._answers(image, num_marked, category, tasks)
         x, y = self._point(image, position)
         px, py = self._letterbox(image).to_pixels(np.array([[x, y]]))[0].tolist()
-        return Prediction(x, y, (px, py), float(done[0].sigmoid()))
+        return Prediction(x, y, (px, py), float(done.logit[0].sigmoid()))
 
     @torch.no_grad()
     def _answers(

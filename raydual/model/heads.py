@@ -28,6 +28,16 @@ class Position(NamedTuple):
     scores: Tensor | None = None
     positions: Tensor | None = None
 
+    def ranked(self) -> tuple[Tensor, Tensor]:
+        """Return all positions (B, n, 2), the likeliest first, and how likely each is, (B, n).
+
+        A head without a grid has one, of likelihood 1.
+        """
+        if self.scores is None or self.positions is None:
+            return self.position[:, None], torch.ones_like(self.position[:, :1])
+        chances, order = self.scores.softmax(dim=1).sort(dim=1, descending=True, stable=True)
+        return self.positions.gather(1, order[:, :, None].expand(-1, -1, 2)), chances
+
 
 class PointingHead(nn.Module):
     """A query from the readout tokens scores every image token; the strongest one answers.
@@ -78,16 +88,39 @@ class MLPCoordHead(nn.Module):
         return Position(torch.cat([x, y], dim=1).tanh())
 
 
+class Verdict(NamedTuple):
+    """Whether every object is marked.
+
+    logit: (B,) that it is so. left: (B, cells) logits that an object without a mark lies in a cell.
+    """
+
+    logit: Tensor
+    left: Tensor
+
+
 class DoneHead(nn.Module):
-    """An MLP on the hidden state of `<done>`."""
+    """Nothing is left: an MLP on the hidden state of `<done>`, less what any cell still holds.
+
+    Done is a negated OR over the image: one object without a mark, wherever it is, decides. So
+    each cell says, beside the readout, whether it holds one, and the soft maximum of that over
+    the cells is subtracted from what the readout alone says.
+    """
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
         super().__init__()
         self.done_head = _mlp(hidden_size, hidden_size, 1)
+        self.readout = nn.Linear(hidden_size, hidden_size)
+        self.cell = nn.Linear(hidden_size, hidden_size)
+        score = nn.Linear(hidden_size, 1)
+        # few cells hold an object; together they start undecided
+        nn.init.constant_(score.bias, -math.log(grid[0] * grid[1]))
+        self.left = nn.Sequential(nn.GELU(), score)
 
-    def forward(self, readouts: Tensor, cells: Tensor) -> Tensor:
-        """(B, 3, D), ignored -> logits (B,) that every object is marked."""
-        return self.done_head(readouts[:, DONE].float()).squeeze(1)
+    def forward(self, readouts: Tensor, cells: Tensor) -> Verdict:
+        """(B, 3, D), (B, cells, D) -> the verdict, and what it is made of."""
+        done = readouts[:, DONE].float()
+        left = self.left(self.cell(cells.float()) + self.readout(done)[:, None]).squeeze(2)
+        return Verdict(self.done_head(done).squeeze(1) - left.logsumexp(dim=1), left)
 
 
 COORD_HEADS: dict[str, type[nn.Module]] = {"pointing": PointingHead, "mlp": MLPCoordHead}

@@ -40,7 +40,7 @@ def answers(model: ParallelCounter, batch: Batch) -> list[Answer]:
     batch = batch.to(model.device)
     target = batch.targets[COORD.name]
     position = model.evaluate(batch, COORD).position
-    done = model.evaluate(batch, DONE).sigmoid().tolist()
+    done = model.evaluate(batch, DONE).logit.sigmoid().tolist()
     wanted = nearest_candidate(position, target).tolist()
     valid = target.valid.tolist()
     return [

@@ -11,7 +11,7 @@ from PIL import Image
 from raydual.counting.closed_loop import Counter
 from raydual.errors import CheckpointError, ConfigError
 from raydual.model.counter import DualTaskCounter
-from raydual.model.heads import Position
+from raydual.model.heads import Position, Verdict
 
 SIDE = 48
 Points = list[tuple[float, float]]
@@ -58,7 +58,8 @@ class Oracle:
         done = torch.tensor([4.0 if number == len(points) else -4.0 for points, number in inputs])
         next_ones = [(*points, (0.0, 0.0))[number] for points, number in inputs]
         position = Position(torch.tensor(next_ones))
-        return [{"done": done, "coord": position}[task] for task in tasks]
+        verdict = Verdict(done, torch.zeros(len(done), 1))
+        return [{"done": verdict, "coord": position}[task] for task in tasks]
 
 
 THREE: Points = [(-0.5, -0.5), (0.5, -0.5), (0.0, 0.5)]
@@ -146,6 +147,26 @@ def test_a_point_on_a_mark_is_not_counted_twice(oracle: Callable) -> None:
     assert (counted.count, counted.stopped, len(counted.done)) == (2, "repeat", 3)
     assert counter(model).count(SQUARE, repeat_radius=2.8).count == 4
     assert counter(model).count(SQUARE, repeat_radius=0).stopped == "done"
+
+
+def test_where_the_likeliest_place_has_a_mark_the_next_likely_one_is_taken(
+    oracle: Callable,
+) -> None:
+    model = oracle(THREE)
+    model.check = lambda canvas, points, number: None
+    places = torch.tensor([[[0.0, 0.0], [-0.5, -0.5], [0.5, 0.5]]])
+    scores = torch.tensor([[1.0, 3.0, 3.0 + np.log(0.11)]])  # 0.14, 1 and 0.11 of the likeliest
+    model.answers = lambda inputs, tasks: [
+        Verdict(torch.tensor([-4.0]), torch.zeros(1, 3))
+        if task == "done"
+        else Position(places[:, 1], scores, places)
+        for task in tasks
+    ]
+    counted = counter(model).count(SQUARE)
+    assert counted.points.tolist() == [[24, 24], [48, 48], [72, 72]]
+    assert counted.stopped == "repeat"
+    scores[0, 2] = 3.0 + np.log(0.09)
+    assert counter(model).count(SQUARE).count == 2
 
 
 def test_two_models_are_asked_apart_and_give_the_same(oracle: Callable) -> None:

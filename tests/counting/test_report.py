@@ -65,6 +65,7 @@ def test_summary_by_hand() -> None:
     assert (figures["baseline_mean/count"], figures["baseline_median/count"]) == (3, 2)
     assert figures["baseline_mean/mae"] == pytest.approx((2 + 1 + 3) / 3)
     assert figures["baseline_median/mae@1-5"] == pytest.approx(1 / 2)
+    assert figures["baseline_mean/mae_low"] <= 2 <= figures["baseline_mean/mae_high"]
     assert (figures["loc/precision@5px"], figures["loc/recall@5px"]) == (2 / 3, 2 / 3)
     assert figures["done/accuracy"] == pytest.approx(2 / 3)
     assert figures["teacher_forced/loss"] == (1 + 3 * 4) / 4
@@ -128,6 +129,27 @@ def test_the_page_needs_no_network_and_trusts_no_name(evaluation: Evaluation) ->
     assert "&lt;/script&gt;&lt;b&gt;" in own
     assert "no better than" in own
     assert "cut short" in own
+
+
+@pytest.mark.parametrize(
+    ("wrong", "verdict"),
+    [
+        (0, ": better than"),
+        (6, "not surely better (the intervals overlap) than"),
+        (12, "no better than"),
+    ],
+)
+def test_better_is_said_of_intervals_that_do_not_overlap(
+    evaluation: Evaluation, wrong: int, verdict: str
+) -> None:
+    """Of 12 images with one object or three, always answering two is off by one each time."""
+    predictions = [
+        prediction([[50 * i, 9] for i in range(1, n + 1)], [[50 * i, 9] for i in range(1, n + 1)])
+        for n in (1, 3) * 6
+    ]
+    predictions[:wrong] = [prediction([[50, 9]], [[50, 9]] * 2 + [[90, 90]] * (i % 2))
+                           for i in range(wrong)]  # fmt: skip
+    assert verdict in page(evaluation, summarise(predictions, np.array([2])), predictions)
 
 
 def test_a_page_without_baselines_and_without_a_wrong_image(evaluation: Evaluation) -> None:

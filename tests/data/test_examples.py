@@ -44,6 +44,9 @@ def test_targets_are_the_next_point_and_what_is_marked_shows(small: Callable) ->
         expected = torch.tensor(samples[i].points[marked], dtype=torch.float32)
         torch.testing.assert_close(batch.targets["coord"].values[i, 0], expected)
         assert (batch.canvases[i] != samples[i].pixels).any() == (marked > 0)
+        target = batch.targets["coord"]
+        left = target.left[i][target.left_mask[i]]
+        torch.testing.assert_close(left, torch.from_numpy(samples[i].points[marked:]).float())
     assert batch.targets["coord"].valid.tolist() == [1.0] * 8
 
 

@@ -1,6 +1,7 @@
+import pytest
 import torch
 
-from raydual.model.heads import DoneHead, MLPCoordHead, PointingHead
+from raydual.model.heads import DoneHead, MLPCoordHead, PointingHead, Position
 
 
 def test_pointing_reads_the_strongest_cell_within_one_cell_of_its_centre() -> None:
@@ -25,7 +26,7 @@ def test_every_parameter_of_every_head_gets_a_gradient() -> None:
     readouts, cells = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
     for head in (PointingHead(8, (2, 2)), MLPCoordHead(8, (2, 2)), DoneHead(8, (2, 2))):
         out = head(readouts, cells)
-        parts = [out] if torch.is_tensor(out) else [p for p in out if p is not None]
+        parts = [p for p in out if p is not None]
         sum(p.sum() for p in parts).backward()
         assert all(p.grad is not None for p in head.parameters())
 
@@ -34,4 +35,24 @@ def test_heads_answer_in_float32() -> None:
     readouts, cells = torch.randn(2, 3, 8).bfloat16(), torch.randn(2, 4, 8).bfloat16()
     assert PointingHead(8, (2, 2))(readouts, cells).position.dtype == torch.float32
     assert MLPCoordHead(8, (2, 2))(readouts, cells).position.dtype == torch.float32
-    assert DoneHead(8, (2, 2))(readouts, cells).dtype == torch.float32
+    assert DoneHead(8, (2, 2))(readouts, cells).logit.dtype == torch.float32
+
+
+def test_positions_are_ranked_by_their_likelihood() -> None:
+    positions = torch.arange(6.0).reshape(1, 3, 2)
+    places, chances = Position(positions[:, 2], torch.tensor([[0.0, 1, 2]]), positions).ranked()
+    assert places.tolist() == positions[:, [2, 1, 0]].tolist()
+    assert chances.tolist() == [torch.tensor([2.0, 1, 0]).softmax(0).tolist()]
+    places, chances = Position(positions[:, 0]).ranked()
+    assert (places.tolist(), chances.tolist()) == ([[[0, 1]]], [[1]])
+
+
+def test_one_cell_that_holds_something_is_enough_not_to_be_done() -> None:
+    torch.manual_seed(0)
+    head = DoneHead(8, (2, 2))
+    readouts, cells = torch.randn(3, 3, 8), torch.randn(3, 4, 8)
+    verdict = head(readouts, cells)
+    readout_alone = head.done_head(readouts[:, 2]).squeeze(1)
+    torch.testing.assert_close(verdict.logit, readout_alone - verdict.left.logsumexp(1))
+    torch.nn.init.zeros_(head.left[1].weight)
+    assert float(head(readouts, cells).left.exp().sum(1)[0].detach()) == pytest.approx(1)
