@@ -56,6 +56,12 @@ def _run(folder: SearchFolder, search: Search, config: Config) -> bool:
             raise typer.Exit(INTERRUPTED) from None
     print_results(table.console, found)
     path = _shown(folder)
+    lost = [record.name for record in folder.trials() if record.open]
+    if lost:
+        table.console.print(
+            f"Lost with their process: {', '.join(lost)}. Go on with: raydual tune --resume {path}",
+            markup=False,
+        )
     table.console.print(f"Results are in {path}; look at them: raydual report {path}", markup=False)
     return bool(found["front"])
 

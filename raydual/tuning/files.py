@@ -38,6 +38,10 @@ SILENT_S = 60.0
 """A driver on another host that has not been heard of for so long is gone."""
 
 
+CLOCK_S = 5.0
+"""How far the start of a process may move when the clock of its host is set."""
+
+
 @dataclass(frozen=True)
 class TrialRecord:
     """What trial.json says.
@@ -100,7 +104,13 @@ class SearchFolder:
 
     def save_driver(self, state: str) -> None:
         """Say that the driver is `running`, `interrupted` or `finished`."""
-        content = {"state": state, "time": time.time(), "host": gethostname(), "pid": os.getpid()}
+        content = {
+            "state": state,
+            "time": time.time(),
+            "host": gethostname(),
+            "pid": os.getpid(),
+            "started": psutil.Process().create_time(),
+        }
         self.folder.write(DRIVER_FILE, json.dumps(content).encode())
 
     def state(self) -> str:
@@ -109,7 +119,7 @@ class SearchFolder:
         if content["state"] != "running":
             return content["state"]
         if content["host"] == gethostname():
-            gone = not psutil.pid_exists(content["pid"])
+            gone = not _runs(content["pid"], content["started"])
         else:
             gone = time.time() - content["time"] > SILENT_S
         return "interrupted" if gone else "running"
@@ -133,3 +143,11 @@ class SearchFolder:
             if (content := self.trial(name).read(TRIAL_FILE)) is not None:
                 records.append(TrialRecord(name=name, **json.loads(content)))
         return records
+
+
+def _runs(pid: int, started: float) -> bool:
+    """Whether that process runs; a later one that was given its number is another."""
+    try:
+        return abs(psutil.Process(pid).create_time() - started) < CLOCK_S
+    except psutil.NoSuchProcess:
+        return False

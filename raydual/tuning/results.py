@@ -140,8 +140,9 @@ def write_results(folder: SearchFolder) -> dict[str, Any]:
 
 
 def drop_checkpoints(folder: SearchFolder, found: dict[str, Any]) -> None:
-    """Delete the checkpoints of the trials that are not on the front."""
+    """Delete the checkpoints of the trials that have ended and are not on the front."""
     kept = {outcome["trial"] for outcome in found["front"]}
+    kept |= {record.name for record in folder.trials() if record.open}
     for trial in found["trials"]:
         if trial["trial"] not in kept:
             run = folder.trial(trial["trial"])

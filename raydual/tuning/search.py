@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -102,6 +103,8 @@ def run_search(
     if left or new:
         os.environ.update(QUIET)
         with connected(table):
+            # what becomes of a trial is in the table, without the traceback
+            logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
             concurrency = check_capacity(search, config, largest_cluster())
             folder.save_settings(search, original)
             table(Note(f"{len(left) + new} trials, {concurrency} at a time, in {folder.path}"))
@@ -160,7 +163,8 @@ def _fit(
         state = "interrupted"
         try:
             tuner.fit()
-            state = "finished"
+            if not any(record.open for record in folder.trials()):
+                state = "finished"
         except KeyboardInterrupt:
             write_results(folder)
             raise

@@ -132,7 +132,7 @@ class Search(Section):
         if self.patience == "sample":
             return {}
         found = {key: self.space[key].values for key in PATIENCES.values() if key in self.space}
-        return {key: sorted(set(values or [])) for key, values in found.items()}
+        return {key: sorted(set(map(int, values or []))) for key, values in found.items()}
 
     @property
     def sampled(self) -> dict[str, Domain]:
@@ -187,6 +187,8 @@ def build_search(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Sear
         if key not in Search.model_fields:
             raise ConfigError(unknown(str(key), list(Search.model_fields)))
     space = tree.get("space")
+    if space is not None and not isinstance(space, dict):
+        raise ConfigError(f"space: got {space!r}; a mapping of keys to domains is expected")
     for part in [p for key in space for p in split_key(str(key))] if space else []:
         if part not in keys():
             raise ConfigError(f"space: {unknown(part)}")

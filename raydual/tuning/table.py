@@ -84,7 +84,7 @@ class SearchTable:
         for record, metrics in self._visible():
             reason = f": {record.reason}" if record.reason else ""
             table.add_row(
-                *self._cells(record, metrics),
+                *map(Text, self._cells(record, metrics)),
                 Text(f"{record.state}{reason}"[:60], COLOURS.get(record.state, "red")),
             )
         return table
@@ -125,14 +125,14 @@ def print_results(console: Console, found: Mapping[str, Any]) -> None:
     if not found["front"]:
         console.print("No trial has come to its end: there is no front yet")
         return
-    console.print(f"Pareto front, {len(found['front'])} of {len(values)} trials' endings:")
+    console.print(f"Pareto front, {len(found['front'])} outcomes of {len(values)} trials:")
     table = Table(box=None, pad_edge=False)
     for heading in ("trial", *searched, "patience", "epoch", *BESTS, "cost, s", ""):
         table.add_column(heading, justify="left" if heading in ("trial", "") else "right")
     for outcome in found["front"]:
         table.add_row(
             outcome["trial"],
-            *(number(values[outcome["trial"]][key]) for key in searched),
+            *(Text(number(values[outcome["trial"]][key])) for key in searched),
             "/".join(str(outcome[key]) for key in PATIENCES.values()),
             str(outcome["epoch"]),
             *(number(outcome[task.best]) for task in TASKS),

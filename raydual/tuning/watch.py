@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
 import time
+from pathlib import Path
 from typing import Any
 
 import ray.tune
@@ -102,7 +104,7 @@ class Watch(_NotRestored, ray.tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         """A trial was lost with its process, or raised something unforeseen."""
-        error = trial.get_pickled_error() or trial.get_error()
+        error = _error_of(trial)
         lost = isinstance(error, RayActorError)
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         self._note(trial, "lost" if lost else "failed", (lines or ["no reason given"])[-1][:300])
@@ -113,6 +115,14 @@ class Watch(_NotRestored, ray.tune.Callback):
         record = _record(trial, state, reason)
         self._folder.save_trial(record)
         self._table.show(record, trial.last_result or {})
+
+
+def _error_of(trial: Trial) -> Exception | str:
+    """Return what ended a trial: Ray writes it here, but looks for it in storage, too early."""
+    if trial.pickled_error_file is not None:
+        error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return error
+    return Path(trial.error_file).read_text() if trial.error_file else ""
 
 
 def _record(trial: Trial, state: str, reason: str | None = None) -> TrialRecord:

@@ -27,6 +27,7 @@ from raydual.tuning.results import summary
 from raydual.tuning.search import new_search, resumed_search, run_search
 from raydual.tuning.space import build_search
 from raydual.tuning.table import SearchTable
+from raydual.tuning.trainable import TrialRunner
 
 LR = {"coord.lr": {"loguniform": [1e-4, 1e-2]}, "done.lr": {"loguniform": [1e-4, 1e-2]}}
 ONE = ("scale.num_workers=1", "scale.cpus_per_worker=1", "log.images=0", "train.max_val_batches=3")
@@ -128,6 +129,46 @@ def test_a_trial_that_diverges_costs_only_itself(cluster: None, small: Callable)
     assert "is not finite" in found["trials"][0]["reason"]
     assert found["trials"][0]["outcomes"] == []
     assert {outcome["trial"] for outcome in found["front"]} <= {"0001", "0002"}
+
+
+def test_a_trial_lost_with_its_process_keeps_its_checkpoints_and_goes_on(
+    cluster: None, small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = TrialRunner.step
+
+    def dies_in_the_second_epoch(self: TrialRunner) -> dict:
+        if self._folder.history():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self)
+
+    monkeypatch.setattr(TrialRunner, "step", dies_in_the_second_epoch)
+    config = small(*ONE, "train.epochs=4", "coord.patience=4")
+    folder, _ = searched(config, num_samples=1)
+    monkeypatch.undo()
+    (record,) = folder.trials()
+    assert record.state == "lost"
+    assert "died" in str(record.reason) or "dead" in str(record.reason)
+    assert folder.state() == "interrupted"
+    assert folder.trial(record.name).has_checkpoint("latest_checkpoint")
+    before = folder.trial(record.name).history()
+    resumed, search, config = resumed_search(folder.path, [])
+    run_search(resumed, search, config, SearchTable(1, list(search.sampled)))
+    (record,) = folder.trials()
+    assert (record.state, folder.state()) == ("finished", "finished")
+    assert folder.trial(record.name).history()[: len(before)] == before
+
+
+def test_a_trial_that_raises_gives_its_reason(
+    cluster: None, small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: object) -> None:
+        raise RuntimeError("out of memory, say")
+
+    monkeypatch.setattr(TrialRunner, "step", fails)
+    folder, found = searched(small(*ONE), num_samples=1)
+    (record,) = folder.trials()
+    assert (record.state, found["front"]) == ("failed", [])
+    assert record.reason == "RuntimeError: out of memory, say"
 
 
 def test_a_population_changes_both_learning_rates(cluster: None, small: Callable) -> None:

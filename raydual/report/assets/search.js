@@ -127,7 +127,7 @@ function showOutcome(trial) {
   if (!o) return [];
   const losses = search.tasks.map((task) => `${task} ${number(o.best[task])}`).join(", ");
   return [element("h3", {}, "Chosen outcome"), element("p", { id: "outcome" },
-    `Ends in epoch ${o.epoch} with ${pairsText(search, o)}: ${losses}, ${seconds(o.cost)}.`), element("h3", {}, "As trained")];
+    `${endText(search, o)}: ${losses}, ${seconds(o.cost)}.`), element("h3", {}, "As trained")];
 }
 
 function listenToSearch() {

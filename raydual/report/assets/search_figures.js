@@ -9,10 +9,16 @@ function pairsText(search, outcome) {
   return `patience ${search.tasks.join("/")}: ${shown}`;
 }
 
+/** When a trial ended, and why: of one that was cut short, patience says nothing. */
+function endText(search, outcome) {
+  return outcome.ended ? `Ends in epoch ${outcome.epoch} with ${pairsText(search, outcome)}`
+    : `Cut short in epoch ${outcome.epoch}`;
+}
+
 function outcomeText(search, outcome) {
   const losses = search.tasks.map((task) => `${task} ${number(outcome.best[task])}`);
-  return [`<b>trial ${plain(outcome.trial)}</b>`, ...losses, seconds(outcome.cost), `ends in epoch ${outcome.epoch}`,
-    plain(pairsText(search, outcome))].join("<br>");
+  return [`<b>trial ${plain(outcome.trial)}</b>`, ...losses, seconds(outcome.cost),
+    plain(endText(search, outcome))].join("<br>");
 }
 
 function drawFront(search, selected, onSelect) {
