@@ -64,7 +64,7 @@ def check_capacity(search: Search, config: Config, most: Mapping[str, float]) ->
         each = trial if nested else f"{cpu:g}"
         data = f" + {spare:g} for Ray Data" if spare else ""
         raise ConfigError(
-            f"trials at a time: {wanted} x {each}{data} = {wanted * cpu + spare:g} CPUs"
+            f"{wanted} trials at a time x {each}{data} = {wanted * cpu + spare:g} CPUs"
             + (f" and {wanted * gpu:g} GPUs" if gpu else "")
             + f", but the largest allowed cluster has {most.get('CPU', 0.0):g} CPUs"
             + (f" and {most.get('GPU', 0.0):g} GPUs" if gpu else "")
