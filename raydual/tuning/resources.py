@@ -68,7 +68,7 @@ def check_capacity(search: Search, config: Config, most: Mapping[str, float]) ->
             + (f" and {wanted * gpu:g} GPUs" if gpu else "")
             + f", but the largest allowed cluster has {most.get('CPU', 0.0):g} CPUs"
             + (f" and {most.get('GPU', 0.0):g} GPUs" if gpu else "")
-            + (f": at most concurrency={min(fitting)} fits" if min(fitting) > 0 else ": none fits")
-            + "; lower it, or resources.cpu, resources.gpu or scale.num_workers"
+            + f": at most concurrency={max(0, min(fitting))} fits; "
+            "lower it, or resources.cpu, resources.gpu or scale.num_workers"
         )
     return wanted

@@ -100,7 +100,7 @@ def test_overrides_reach_the_search_and_the_configuration(tmp_path: Path) -> Non
         ({"trial_scheduler": "asha", "halving": {"metric": "val/loss_cord"}},
          "unknown key 'val/loss_cord'; near it: val/loss_coord"),
         ({"trial_scheduler": "asha-all", "halving": {"metric": "cost"}}, "asha-all takes none"),
-        ({"trial_scheduler": "asha-all", "halving": {"grace_epochs": 8}}, "none would ever be"),
+        ({"trial_scheduler": "asha-all", "halving": {"grace_epochs": 12}}, "none would ever be"),
         ({"trial_scheduler": "pbt", "base": {"overrides": {"scale.num_workers": 2}}},
          "pbt copies the state of one process, but scale.num_workers=2"),
         ({"trial_scheduler": "pbt", "space": LR | {"train.batch_size": {"choice": [1, 2]}}},
