@@ -107,7 +107,10 @@ def test_it_depends_on_seed_epoch_row_and_task_alone(small: Callable) -> None:
 
 def test_targets_fit_what_is_shown(small: Callable) -> None:
     """With marks missing and doubled but not moved, the picture says which objects have one."""
-    config = small("data.mark.missing=0.4", "data.mark.doubled=0.4", "data.mark.style=dots")
+    config = small(
+        "data.mark.jitter=0", "data.mark.missing=0.4", "data.mark.doubled=0.4",
+        "data.mark.style=dots",
+    )  # fmt: skip
     encoder = Prompter.from_pretrained("tiny", 48)
     coord = collate(samples(), COORD_ONLY, encoder, config, 1)
     alone = [draw_marks(samples(1)[0].pixels, p[None], "dots", 0.5) != 90 for p in POINTS]
