@@ -22,7 +22,7 @@ Data = Annotated[str, typer.Option(help="A dataset: a folder, s3:// or gs://.")]
 MaxObjects = Annotated[int, typer.Option(min=1, help="End a count that would not end by itself.")]
 RepeatRadius = Annotated[
     float,
-    typer.Option(min=0, help="A point this near to a mark ends the count; pixels of 384."),
+    typer.Option(min=0, help="A point this near to a mark is not counted; pixels of 384."),
 ]
 
 
@@ -60,8 +60,8 @@ def count(
     """Count the objects in images: predict the next one, mark it, look again, until done.
 
     Points are in pixels of the image as displayed, turned as its EXIF orientation says. A count
-    that did not end by itself says so: stopped at `max_objects`, or by a point on a mark already
-    made (`repeat`), which is not counted.
+    that did not end by itself says so: stopped at `max_objects`, or because every likely place has
+    a mark already (`repeat`).
 
     Exit code 1 if an image could not be read.
 

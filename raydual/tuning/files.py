@@ -37,7 +37,6 @@ STUDY_FILE = "study.db"
 SILENT_S = 60.0
 """A driver on another host that has not been heard of for so long is gone."""
 
-
 CLOCK_S = 5.0
 """How far the start of a process may move when the clock of its host is set."""
 
