@@ -203,8 +203,8 @@ def _imbalance(courses: Sequence[Course]) -> list[Finding]:
 def _healthy(course: Course) -> Finding:
     text = (
         f"{course.task} learns: its validation loss fell from {course.start:.4g} to "
-        f"{course.best:.4g} (best in epoch {course.best_epoch}) and has not risen since by more "
-        f"than {_percent(RISE)} while its training loss fell."
+        f"{course.best:.4g} (best in epoch {course.best_epoch}); in the last epoch it is "
+        f"{course.val[-1]:.4g}."
     )
     return Finding("healthy", course.task, None, text)
 
@@ -222,15 +222,16 @@ def _harder(courses: Sequence[Course]) -> tuple[str | None, str]:
         return None, ""
     by_left = sorted(courses, key=lambda c: c.left)
     facts = "; ".join(
-        f"{c.task}: {_percent(c.left)} of its starting loss is left, and 90 % of its gain was "
-        f"there in epoch {c.epoch_of_most}"
+        f"{c.task}: {_percent(c.left)} of its starting loss is left"
+        + (f", and 90 % of its gain was there in epoch {c.epoch_of_most}" if c.learned else "")
         for c in courses
     )
     if by_left[-1].left > HARDER * by_left[0].left:
         task = by_left[-1].task
         return task, f"{task} was the harder task, by the loss that is left. {facts}."
     by_speed = sorted(courses, key=lambda c: c.epoch_of_most)
-    if by_speed[-1].epoch_of_most > SLOWER * by_speed[0].epoch_of_most:
+    slower = by_speed[-1].epoch_of_most > SLOWER * by_speed[0].epoch_of_most
+    if slower and all(c.learned for c in courses):
         task = by_speed[-1].task
         return task, f"{task} was the harder task, by the epochs it took. {facts}."
     return None, f"The tasks were about equally hard. {facts}."

@@ -38,6 +38,13 @@ def open_folder(path: str) -> RunFolder:
             "as runs/NAME"
         )
     if not _is_search(folder) and not any(map(folder.read, (METRICS_FILE, CONFIG_FILE))):
+        if trial := folder.read("trial.json"):
+            told = json.loads(trial)
+            reason = f" ({told['reason']})" if told["reason"] else ""
+            raise ConfigError(
+                f"{path} is a trial without an epoch so far, {told['state']}{reason}; "
+                "its values are on the page of its search"
+            )
         raise ConfigError(
             f"{path} is neither a run nor a search: it has no {METRICS_FILE} and no search.yaml; "
             "give a folder that `raydual train` or `raydual tune` has written"

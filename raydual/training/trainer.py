@@ -30,6 +30,9 @@ from raydual.training.trackers import Event, Note, OnEvent, Step
 DATA_CPUS = 1.0
 """What Ray Data needs beside the training workers; with nothing left it would wait for ever."""
 
+RAY_FOLDER = ".ray"
+"""What Ray keeps for itself in a folder while it runs; nothing is resumed from it."""
+
 STEPS_EVERY_S = 0.25
 
 QUIET = {
@@ -111,7 +114,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
         ),
         run_config=RunConfig(
             name=f"attempt-{time.time_ns()}",
-            storage_path=join(join(config.run.storage, str(config.run.name)), ".ray"),
+            storage_path=join(join(config.run.storage, str(config.run.name)), RAY_FOLDER),
             failure_config=FailureConfig(max_failures=config.run.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
@@ -120,6 +123,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
         raise _first_cause(error, config) from error
+    RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
 
 
 def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:

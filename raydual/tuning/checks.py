@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from raydual.config import load, read_yaml, unknown, with_values
+from raydual.config import keys, load, read_yaml, unknown, value_of, with_values
 from raydual.config_tree import Config
 from raydual.errors import ConfigError
 from raydual.tasks import TASKS
-from raydual.tuning.space import PATIENCES, Search, build_search, most_epochs, split_key
+from raydual.training.launch import with_absolute_paths
+from raydual.tuning.space import PATIENCES, Domain, Search, build_search, most_epochs, split_key
 
-FIXED = ("run.", "log.", "scale.")
-"""Keys under these are of the search as a whole; trials do not differ in them."""
+FIXED = ("run.", "log.", "scale.", "data.path")
+"""What begins so is of the search as a whole: trials do not differ in it, so that their losses
+are on the same images, and their costs on the same workers."""
 
 REPORTED = ("cost", *(name for task in TASKS for name in (task.monitor, task.best)))
 """What a trial reports after each epoch, beside the epoch itself."""
@@ -26,37 +28,32 @@ def load_search(file: str | Path, overrides: Sequence[str] = ()) -> tuple[Search
     Raises:
         ConfigError: a wrong key or value of either, or a space that cannot be searched so.
     """
+    sections = [*Search.model_fields, *dict.fromkeys(key.split(".")[0] for key in keys())]
+    for key in (override.partition("=")[0] for override in overrides):
+        if key.split(".")[0] not in sections:
+            raise ConfigError(unknown(key, [*Search.model_fields, *keys()]))
     own = [o for o in overrides if o.partition("=")[0].split(".")[0] in Search.model_fields]
     search = build_search(read_yaml(file), own)
     base = search.base
     path = Path(file).parent / base.config if base.config else None
     config = with_values(load(path, preset=base.preset), base.overrides)
     config = load(None, [o for o in overrides if o not in own], base=config.to_yaml())
-    check_space(search, config)
-    return search, config
+    return check_space(search, config), config
 
 
-def check_space(search: Search, config: Config) -> None:
+def check_space(search: Search, config: Config) -> Search:
     """Try every kind of value on the configuration, and what does not go together.
+
+    Returns the search with its choices as the configuration reads them: 1e-3, which is text in
+    YAML, as a number; a trunk's folder by its absolute path.
 
     Raises:
         ConfigError: the first thing that is wrong.
     """
     if not search.space:
         raise ConfigError("space: it is empty; name at least one key, as coord.lr")
-    for key, domain in search.space.items():
-        parts = split_key(key)
-        for part in parts:
-            if part.startswith(FIXED):
-                raise ConfigError(f"space: {part} is the same for all trials; put it into base")
-        for value in domain.samples():
-            values = value if len(parts) > 1 else [value]
-            if not isinstance(values, list) or len(values) != len(parts):
-                raise ConfigError(
-                    f"space.{key}: got {value!r}; {len(parts)} joint keys take a choice of "
-                    f"lists of {len(parts)}"
-                )
-            with_values(config, dict(zip(parts, values, strict=True)))
+    space = {key: _as_read(key, domain, config) for key, domain in search.space.items()}
+    search = search.model_copy(update={"space": space})
     _check_replay(search)
     if search.searcher == "grid":
         for key, domain in search.sampled.items():
@@ -81,6 +78,29 @@ def check_space(search: Search, config: Config) -> None:
             "epochs, and none would ever be stopped"
         )
     _check_population(search, config)
+    return search
+
+
+def _as_read(key: str, domain: Domain, config: Config) -> Domain:
+    """Return a domain whose choices are as the configuration reads them."""
+    parts = split_key(key)
+    for part in parts:
+        if part.startswith(FIXED):
+            raise ConfigError(f"space: {part} is the same for all trials; put it into base")
+    read = []
+    for value in domain.samples():
+        values = value if len(parts) > 1 else [value]
+        if not isinstance(values, list) or len(values) != len(parts):
+            raise ConfigError(
+                f"space.{key}: got {value!r}; {len(parts)} joint keys take a choice of "
+                f"lists of {len(parts)}"
+            )
+        one = with_absolute_paths(with_values(config, dict(zip(parts, values, strict=True))))
+        read.append([value_of(one, part) for part in parts])
+    if domain.choice is None:
+        return domain
+    choice = read if len(parts) > 1 else [values[0] for values in read]
+    return domain.model_copy(update={"choice": choice})
 
 
 def _check_replay(search: Search) -> None:
@@ -89,6 +109,12 @@ def _check_replay(search: Search) -> None:
             raise ConfigError(
                 f"space.{key}: patience is read off the history for values that can be listed; "
                 "give a choice or a randint"
+            )
+    for key in search.sampled if search.patience == "replay" else ():
+        if "," in key and set(split_key(key)) & set(PATIENCES.values()):
+            raise ConfigError(
+                f"space.{key}: patience is read off the history of every trial, whatever its "
+                "other values; name it apart, or set patience=sample"
             )
     if not search.sampled:
         search_for = ", ".join(search.space)

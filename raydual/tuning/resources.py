@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from raydual.config import with_values
 from raydual.config_tree import Config
@@ -42,10 +42,11 @@ def needs(search: Search, config: Config) -> dict[str, float]:
     return {"CPU": scale.cpus_per_worker, **({"GPU": gpu} if scale.use_gpu else {})}
 
 
-def check_capacity(search: Search, config: Config, most: Mapping[str, float]) -> int:
+def check_capacity(search: Search, config: Config, nodes: Sequence[Mapping[str, float]]) -> int:
     """Return how many trials run at a time: `concurrency`, or as many as fit.
 
-    most: the resources of the largest cluster there can be.
+    nodes: the resources of each node of the largest cluster there can be. A process has to fit on
+    one of them.
 
     Raises:
         ConfigError: more than that are asked for, or not one fits; with the arithmetic.
@@ -56,19 +57,34 @@ def check_capacity(search: Search, config: Config, most: Mapping[str, float]) ->
     spare = DATA_CPUS if nested else 0.0
     cpu = own["CPU"] + workers * scale.cpus_per_worker
     gpu = float(workers) if nested and scale.use_gpu else own.get("GPU", 0.0)
-    fitting = [math.floor((most.get("CPU", 0.0) - spare) / cpu + 1e-9)]
-    fitting += [math.floor(most.get("GPU", 0.0) / gpu + 1e-9)] if gpu else []
-    wanted = search.concurrency or max(1, min(*fitting, search.trials))
-    if wanted > min(fitting):
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
+    if nested:
+        fitting = _room(nodes, scale.cpus_per_worker, float(scale.use_gpu)) // workers
+        fitting = max(0, min(fitting, _times(cpu, cpus - spare)))
+    else:
+        fitting = _room(nodes, cpu, gpu)
+    wanted = search.concurrency or max(1, min(fitting, search.trials))
+    if wanted > fitting:
         trial = f"({own['CPU']:g} for its driver + {workers} workers x {scale.cpus_per_worker:g})"
         each = trial if nested else f"{cpu:g}"
         data = f" + {spare:g} for Ray Data" if spare else ""
         raise ConfigError(
             f"{wanted} trials at a time x {each}{data} = {wanted * cpu + spare:g} CPUs"
             + (f" and {wanted * gpu:g} GPUs" if gpu else "")
-            + f", but the largest allowed cluster has {most.get('CPU', 0.0):g} CPUs"
-            + (f" and {most.get('GPU', 0.0):g} GPUs" if gpu else "")
-            + f": at most concurrency={max(0, min(fitting))} fits; "
-            "lower it, or resources.cpu, resources.gpu or scale.num_workers"
+            + f", but the largest allowed cluster has {cpus:g} CPUs"
+            + (f" and {gpus:g} GPUs" if gpu else "")
+            + f" on {len(nodes)} node(s){' and not one trial fits' * (not fitting)}: "
+            + (f"at most concurrency={fitting} fits; lower it, or" if fitting else "lower")
+            + " resources.cpu, resources.gpu or scale.num_workers"
         )
     return wanted
+
+
+def _room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float) -> int:
+    """Return how many processes find room, each whole on one node."""
+    parts = {kind: part for kind, part in (("CPU", cpu), ("GPU", gpu)) if part > 0}
+    return sum(min(_times(p, node.get(kind, 0.0)) for kind, p in parts.items()) for node in nodes)
+
+
+def _times(part: float, whole: float) -> int:
+    return math.floor(whole / part + 1e-9)

@@ -24,6 +24,11 @@ from raydual.tuning.space import PATIENCES, Search, most_epochs, split_key
 OBJECTIVES = (*(task.best for task in TASKS), "cost")
 """All to be minimised, none ever added to another."""
 
+MUTATED = """\
+# The population changed the learning rates of this trial while it trained. These are the last
+# ones; those of every epoch are in results.parquet, as train/lr_coord and train/lr_done.
+"""
+
 Outcome = dict[str, Any]
 """A trial under one pair of patiences: trial, the patiences, epoch, OBJECTIVES, ended."""
 
@@ -43,13 +48,14 @@ def summary(path: str) -> dict[str, Any]:
     """
     folder = SearchFolder(path)
     search, config = folder.settings()
-    trials = [_trial(folder, record, search, config) for record in folder.trials()]
+    state = folder.state()
+    trials = [_trial(folder, record, search, config, state) for record in folder.trials()]
     outcomes = [o for trial in trials for o in trial["outcomes"]]
     best = front(outcomes)
     found: dict[str, Any] = {
         "name": folder.name,
         "path": folder.path,
-        "state": folder.state(),
+        "state": state,
         "searcher": search.searcher,
         "trial_scheduler": search.trial_scheduler,
         "patience": search.patience,
@@ -122,7 +128,7 @@ def write_results(folder: SearchFolder) -> dict[str, Any]:
     Raises:
         ConfigError: the folder cannot be written.
     """
-    _, config = folder.settings()
+    search, config = folder.settings()
     found = summary(folder.path)
     folder.folder.write("results.json", json.dumps(found, allow_nan=False).encode())
     table = pa.Table.from_pylist(_rows(found))
@@ -135,7 +141,8 @@ def write_results(folder: SearchFolder) -> dict[str, Any]:
             patience = {key: outcome[key] for key in PATIENCES.values()}
             chosen = with_values(config, values[outcome["trial"]] | patience)
             chosen = with_values(chosen, {"run.name": None, "run.resume": False})
-            folder.folder.write(f"{name}.yaml", chosen.to_yaml().encode())
+            note = MUTATED if search.trial_scheduler == "pbt" else ""
+            folder.folder.write(f"{name}.yaml", f"{note}{chosen.to_yaml()}".encode())
     return found
 
 
@@ -196,15 +203,16 @@ def trial_config(record: TrialRecord, config: Config, trials_path: str) -> Confi
 
 
 def _trial(
-    folder: SearchFolder, record: TrialRecord, search: Search, base: Config
+    folder: SearchFolder, record: TrialRecord, search: Search, base: Config, state: str
 ) -> dict[str, Any]:
+    """Return a trial; state: the driver's, with which a trial at work is interrupted."""
     config = trial_config(record, base, folder.trials_path)
     history = with_costs(folder.trial(record.name).history(), config.scale.num_workers)
     outcomes = outcomes_of(history, record.name, config, search)
     last = history[-1] if history else {}
     return {
         "trial": record.name,
-        "state": record.state,
+        "state": state if record.state == "running" else record.state,
         "reason": record.reason,
         "values": {key: value_of(config, key) for key in _keys(search)},
         "config": config.to_yaml(),

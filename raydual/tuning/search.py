@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from raydual.data.storage import join
 from raydual.errors import ConfigError
 from raydual.training.launch import preflight, with_absolute_paths, with_dataset
 from raydual.training.trackers import Note
-from raydual.training.trainer import connected
+from raydual.training.trainer import RAY_FOLDER, connected
 from raydual.tuning.checks import check_space
 from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord
 from raydual.tuning.replay import with_costs
@@ -32,8 +33,9 @@ from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
 from raydual.tuning.watch import Proposals, Watch
 
-TUNE_FOLDER = ".ray"
-"""What Ray Tune keeps for itself while it runs; no search is resumed from it."""
+KINDS = ("CPU", "GPU")
+UNLIMITED = 1000
+"""Nodes of a kind of which an autoscaler may add any number."""
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -82,8 +84,7 @@ def resumed_search(path: str, overrides: Sequence[str]) -> tuple[SearchFolder, S
             f"{SILENT_S:g} s ago; end it, or wait"
         )
     search = build_search(search.model_dump(exclude_none=True), overrides)
-    check_space(search, config)
-    return folder, search, config
+    return folder, check_space(search, config), config
 
 
 def run_search(
@@ -108,19 +109,31 @@ def run_search(
             concurrency = check_capacity(search, config, largest_cluster())
             folder.save_settings(search, original)
             table(Note(f"{len(left) + new} trials, {concurrency} at a time, in {folder.path}"))
-            _fit(folder, search, config, table, left, new, concurrency)
-        folder.folder.remove(TUNE_FOLDER)
+            try:
+                _fit(folder, search, config, table, left, new, concurrency)
+            except KeyboardInterrupt:
+                write_results(folder)
+                raise
+        folder.folder.remove(RAY_FOLDER)
     found = write_results(folder)
     if search.keep == "front":
         drop_checkpoints(folder, found)
     return found
 
 
-def largest_cluster() -> dict[str, float]:
-    """Return the resources of the cluster as it is, or as large as its autoscaler may make it."""
-    now = ray.cluster_resources()
-    allowed = ray._private.state.state.get_max_resources_from_cluster_config() or {}
-    return {key: max(now.get(key, 0.0), allowed.get(key, 0.0)) for key in {*now, *allowed}}
+def largest_cluster() -> list[dict[str, float]]:
+    """Return the resources of each node: those there are, and those an autoscaler may add."""
+    nodes: list[dict[str, float]] = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    config = ray._private.state.state.get_cluster_config()
+    allowed: collections.Counter[tuple[float, ...]] = collections.Counter()
+    for group in config.node_group_configs if config else ():
+        allowed[_shape(group.resources)] += UNLIMITED if group.max_count < 0 else group.max_count
+    missing = allowed - collections.Counter(map(_shape, nodes))
+    return nodes + [dict(zip(KINDS, shape, strict=True)) for shape in missing.elements()]
+
+
+def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(resources.get(kind, 0.0) for kind in KINDS)
 
 
 def _fit(
@@ -152,7 +165,7 @@ def _fit(
             ),
             run_config=ray.tune.RunConfig(
                 name="tune",
-                storage_path=join(folder.path, TUNE_FOLDER),
+                storage_path=join(folder.path, RAY_FOLDER),
                 verbose=0,
                 failure_config=ray.tune.FailureConfig(max_failures=config.run.max_failures),
                 checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
@@ -165,9 +178,6 @@ def _fit(
             tuner.fit()
             if not any(record.open for record in folder.trials()):
                 state = "finished"
-        except KeyboardInterrupt:
-            write_results(folder)
-            raise
         finally:
             folder.save_driver(state)
 

@@ -23,6 +23,7 @@ from raydual.config_tree import AtLeastOne, Config, NonNegative, Positive, Secti
 from raydual.errors import ConfigError
 from raydual.tasks import TASKS
 
+EPOCHS = "train.epochs"
 PATIENCES = {task.name: f"{task.name}.patience" for task in TASKS}
 Value = bool | int | float | str | None
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -165,8 +166,12 @@ def split_key(key: str) -> list[str]:
 
 def most_epochs(search: Search, config: Config) -> int:
     """Return the most epochs that a trial can have."""
-    domain = search.space.get("train.epochs")
-    return int(max(domain.samples())) if domain else config.train.epochs
+    for key, domain in search.space.items():
+        parts = split_key(key)
+        if EPOCHS in parts:
+            place = parts.index(EPOCHS)
+            return int(max(v[place] if len(parts) > 1 else v for v in domain.samples()))
+    return config.train.epochs
 
 
 def build_search(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Search:
@@ -189,9 +194,12 @@ def build_search(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Sear
     space = tree.get("space")
     if space is not None and not isinstance(space, dict):
         raise ConfigError(f"space: got {space!r}; a mapping of keys to domains is expected")
-    for part in [p for key in space for p in split_key(str(key))] if space else []:
+    parts = [part for key in space or {} for part in split_key(str(key))]
+    for part in parts:
         if part not in keys():
             raise ConfigError(f"space: {unknown(part)}")
+        if parts.count(part) > 1:
+            raise ConfigError(f"space: {part} is there twice; name it once, alone or among others")
     try:
         return Search.model_validate(tree)
     except ValidationError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,6 +72,12 @@ class SearchTable:
                 self.console.print(self._line(record), markup=False)
         self.refresh(now=ended)
 
+    def recall(self, record: TrialRecord, metrics: Mapping[str, Any]) -> None:
+        """Take in a trial of before a search was interrupted; metrics: of its last epoch."""
+        self._rows[record.name] = (record, metrics)
+        if not record.open:
+            self._bar.advance(self._task)
+
     def refresh(self, *, now: bool = False) -> None:
         """Draw the table again, at most twice a second unless asked to."""
         if self.console.is_terminal and (now or time.monotonic() - self._drawn > REFRESH_S):
@@ -82,11 +89,10 @@ class SearchTable:
         for heading in ("trial", *self._keys, "epoch", *BESTS, "state"):
             table.add_column(heading, justify="left" if heading in ("trial", "state") else "right")
         for record, metrics in self._visible():
-            reason = f": {record.reason}" if record.reason else ""
-            table.add_row(
-                *map(Text, self._cells(record, metrics)),
-                Text(f"{record.state}{reason}"[:60], COLOURS.get(record.state, "red")),
-            )
+            state = f"{record.state}: {record.reason}" if record.reason else record.state
+            state = textwrap.shorten(state, 60, placeholder="…")
+            colour = COLOURS.get(record.state, "red")
+            table.add_row(*map(Text, self._cells(record, metrics)), Text(state, colour))
         return table
 
     def _visible(self) -> list[tuple[TrialRecord, Mapping[str, Any]]]:

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from raydual.cli_report import dashboard, report
 from raydual.errors import ConfigError
 from raydual.report.dashboard import ADDRESS, bind
+from raydual.tuning.files import SearchFolder, TrialRecord
 from tests.report.searches import drawn_search, line, write_run
 
 HISTORY = [line(i + 1, 1 / (i + 1), 0.6 / (i + 1)) for i in range(5)]
@@ -50,6 +51,14 @@ def test_report_of_a_run_says_the_diagnosis(app: typer.Typer, tmp_path: Path) ->
     assert done.output.startswith("Healthy: every task learns and none overfits\n- coord learns")
     assert (tmp_path / "r.html").stat().st_size > 1_000_000
     assert not (folder / "report.html").exists()
+
+
+def test_report_of_a_trial_that_failed_at_once(app: typer.Typer, tmp_path: Path) -> None:
+    search = SearchFolder(str(tmp_path / "s"))
+    search.save_trial(TrialRecord("0000", {}, "failed", "its loss is not finite"))
+    done = CliRunner().invoke(app, ["report", str(tmp_path / "s/trials/0000")])
+    assert isinstance(done.exception, ConfigError)
+    assert "without an epoch so far, failed (its loss is not finite)" in str(done.exception)
 
 
 def test_report_into_a_folder_that_is_not_there(app: typer.Typer, tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ def test_both_tasks_can_be_ill() -> None:
     flat = [1.0, 1.0, 1.0, 1.0, 1.0]
     found = diagnose(history(val_coord=val, train_coord=train, val_done=flat), TASKS)
     assert found.headline == "coord overfits since epoch 3; done never learned"
+    assert found.harder == "done"
+    assert found.evidence.count("90 % of its gain") == 1  # done has gained nothing
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, None])

@@ -79,6 +79,33 @@ def test_a_summary_of_what_is_there(folder: SearchFolder) -> None:
     assert (best.coord.lr, best.coord.patience, best.run.name) == (1e-3, 1, None)
 
 
+def test_a_trial_at_work_is_interrupted_with_its_driver(folder: SearchFolder) -> None:
+    values = {"coord.lr": 1e-3, "coord.patience": 2}
+    folder.save_trial(TrialRecord("0000", values, "running", None))
+    folder.save_driver("running")
+    assert summary(folder.path)["trials"][0]["state"] == "running"
+    folder.save_driver("interrupted")
+    assert summary(folder.path)["trials"][0]["state"] == "interrupted"
+    assert folder.trials()[0].open
+
+
+def test_a_population_says_that_its_learning_rates_are_the_last(folder: SearchFolder) -> None:
+    search, config = folder.settings()
+    folder.save_settings(search.model_copy(update={"trial_scheduler": "pbt"}), config)
+    folder.save_trial(
+        TrialRecord("0000", {"coord.lr": 1e-3, "coord.patience": 2}, "finished", None)
+    )
+    for epoch in (1, 2, 3):
+        losses = dict.fromkeys(("val/loss_coord", "val/loss_done"), 0.3 / epoch)
+        bests = dict.fromkeys(("val/best_loss_coord", "val/best_loss_done"), 0.3 / epoch)
+        seconds = {"train/seconds": 1.0, "val/seconds": 1.0}
+        folder.trial("0000").record(epoch, losses | bests | seconds)
+    write_results(folder)
+    knee = Path(folder.path) / "knee.yaml"
+    assert knee.read_text().startswith("# The population changed the learning rates")
+    assert load(knee).coord.lr == 1e-3
+
+
 def test_what_is_no_search_is_said_so(tmp_path: Path) -> None:
     assert not is_search(str(tmp_path))
     with pytest.raises(ConfigError, match=r"is no search: it has no search\.yaml"):

@@ -10,7 +10,7 @@ import yaml
 from raydual.errors import ConfigError
 from raydual.tuning.checks import load_search
 from raydual.tuning.resources import check_capacity, with_resources
-from raydual.tuning.space import Search, build_search
+from raydual.tuning.space import Search, build_search, most_epochs
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "tune_configs").glob("*.yaml"))
@@ -28,7 +28,7 @@ def load(tmp_path: Path, tree: dict, *overrides: str):  # type: ignore[no-untype
 def test_every_shipped_search_can_start(file: Path) -> None:
     search, config = load_search(file)
     assert search.trials >= 2
-    assert check_capacity(search, with_resources(search, config), {"CPU": 2.0}) == 2
+    assert check_capacity(search, with_resources(search, config), [{"CPU": 2.0}]) == 2
 
 
 def test_the_shipped_searches_are_all_there() -> None:
@@ -108,6 +108,12 @@ def test_overrides_reach_the_search_and_the_configuration(tmp_path: Path) -> Non
         ({"trial_scheduler": "pbt", "num_samples": 1}, "at least 2 trials"),
         ({"trial_scheduler": "pbt", "concurrency": 2}, "leave it out"),
         ({"base": {"overrides": {"coord.larning": 1}}}, "coord.larning"),
+        ({"space": {"data.path": {"choice": ["a", "b"]}}}, "data.path is the same for all"),
+        ({"space": {"coord.lr, coord.patience": {"choice": [[1e-3, 2]]}}},
+         "name it apart, or set patience=sample"),
+        ({"space": LR | {"coord.lr, done.lr": {"choice": [[1e-3, 1e-3]]}}}, "is there twice"),
+        ({"space": {"train.epochs, coord.lr": {"choice": [[2, 1e-3]]}},
+          "trial_scheduler": "asha-all", "halving": {"grace_epochs": 2}}, "trials have 2 epochs"),
         ({"base": {"preset": "huge"}}, "no preset 'huge'"),
         ({"num_samples": 0}, "num_samples: got 0"),
     ],
@@ -120,6 +126,11 @@ def test_what_is_wrong_is_said_before_the_first_trial(
     assert "\n" not in str(caught.value)
 
 
+def test_a_misspelt_key_of_the_search_file_is_near_its_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="unknown key 'numsamples'; near it: num_samples"):
+        load(tmp_path, {"space": LR}, "numsamples=3")
+
+
 def sized(*overrides: str, **keys: object) -> tuple[Search, object]:
     from raydual.config import load
 
@@ -129,22 +140,50 @@ def sized(*overrides: str, **keys: object) -> tuple[Search, object]:
 
 def test_capacity_shows_its_arithmetic() -> None:
     one = sized("scale.num_workers=1", "scale.cpus_per_worker=1", num_samples=9)
-    assert check_capacity(*one, {"CPU": 6.0}) == 6
-    assert check_capacity(*one, {"CPU": 99.0}) == 9
+    assert check_capacity(*one, [{"CPU": 6.0}]) == 6
+    assert check_capacity(*one, [{"CPU": 99.0}]) == 9
     many = sized("scale.num_workers=1", "scale.cpus_per_worker=1", concurrency=5)
     with pytest.raises(ConfigError, match=r"5 trials at a time x 1 = 5 CPUs, .* has 4 CPUs"):
-        check_capacity(*many, {"CPU": 4.0})
+        check_capacity(*many, [{"CPU": 4.0}])
     nested = sized("scale.num_workers=2", "scale.cpus_per_worker=0.5", concurrency=2)
-    assert check_capacity(*nested, {"CPU": 4.0}) == 2
+    assert check_capacity(*nested, [{"CPU": 4.0}]) == 2
     words = (
-        r"\(0.01 for its driver \+ 2 workers x 0.5\) \+ 1 for Ray Data = 3.02 CPUs.*concurrency=0"
+        r"\(0.01 for its driver \+ 2 workers x 0.5\) \+ 1 for Ray Data = 3.02 CPUs.*not one trial"
     )
     with pytest.raises(ConfigError, match=words):
-        check_capacity(*nested, {"CPU": 2.0})
+        check_capacity(*nested, [{"CPU": 2.0}])
     shared = sized("scale.num_workers=1", "scale.use_gpu=true", resources={"gpu": 0.25, "cpu": 1})
-    assert check_capacity(*shared, {"CPU": 16.0, "GPU": 1.0}) == 4
-    with pytest.raises(ConfigError, match="at most concurrency=0 fits"):
-        check_capacity(*shared, {"CPU": 16.0})
+    assert check_capacity(*shared, [{"CPU": 16.0, "GPU": 1.0}]) == 4
+    with pytest.raises(ConfigError, match=r"0 GPUs on 1 node.* and not one trial fits: lower"):
+        check_capacity(*shared, [{"CPU": 16.0}])
+
+
+def test_a_process_has_to_fit_on_one_node() -> None:
+    three = sized("scale.num_workers=1", "scale.cpus_per_worker=3", num_samples=9)
+    assert check_capacity(*three, [{"CPU": 4.0}] * 3) == 3  # 12 CPUs would hold four
+    three = sized("scale.num_workers=1", "scale.cpus_per_worker=3", concurrency=4)
+    with pytest.raises(ConfigError, match=r"= 12 CPUs, .* 12 CPUs on 3 .* concurrency=3 fits"):
+        check_capacity(*three, [{"CPU": 4.0}] * 3)
+    nested = sized("scale.num_workers=2", "scale.cpus_per_worker=3", num_samples=9)
+    assert check_capacity(*nested, [{"CPU": 4.0}] * 4) == 2
+    shared = sized("scale.num_workers=1", "scale.use_gpu=true", resources={"gpu": 0.6, "cpu": 1})
+    assert check_capacity(*shared, [{"CPU": 8.0, "GPU": 1.0}] * 2 + [{"CPU": 8.0}]) == 2
+
+
+def test_choices_are_as_the_configuration_reads_them(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    (tmp_path / "trunk").mkdir()
+    file.write_text(
+        "base: {overrides: {scale.num_workers: 1}}\n"
+        "space:\n"
+        "  coord.lr: {choice: [1e-3, 1.0e6, 2]}\n"
+        "  done.lr, train.epochs: {choice: [[1e-4, '3'], [2e-4, 5]]}\n"
+        f"  model.trunk: {{choice: ['{tmp_path}/here/../trunk']}}\n"
+    )
+    search, config = load_search(file)
+    assert search.space["coord.lr"].choice == [1e-3, 1e6, 2.0]
+    assert search.space["done.lr, train.epochs"].choice == [[1e-4, 3], [2e-4, 5]]
+    assert most_epochs(search, config) == 5
 
 
 def test_a_share_of_a_gpu_needs_one_process() -> None:
