@@ -33,7 +33,7 @@ def importance(summary: Mapping[str, Any]) -> dict[str, Any]:
     tried = [t for t in tried if t["outcomes"]]
     keys = [parameter["key"] for parameter in summary["parameters"]]
     if len(tried) < MIN_TRIALS:
-        note = f"{len(tried)} trials have ended; importance needs at least {MIN_TRIALS}."
+        note = f"trials that have ended: {len(tried)}; importance needs at least {MIN_TRIALS}."
         return {"shares": {}, "note": note}
     points = [
         ({key: {**t["values"], **o}[key] for key in keys}, o) for t in tried for o in t["outcomes"]

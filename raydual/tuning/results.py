@@ -205,14 +205,14 @@ def trial_config(record: TrialRecord, config: Config, trials_path: str) -> Confi
 def _trial(
     folder: SearchFolder, record: TrialRecord, search: Search, base: Config, state: str
 ) -> dict[str, Any]:
-    """Return a trial; state: the driver's, with which a trial at work is interrupted."""
+    """Return a trial; state: the driver's, with whom a trial at work is interrupted."""
     config = trial_config(record, base, folder.trials_path)
     history = with_costs(folder.trial(record.name).history(), config.scale.num_workers)
     outcomes = outcomes_of(history, record.name, config, search)
     last = history[-1] if history else {}
     return {
         "trial": record.name,
-        "state": state if record.state == "running" else record.state,
+        "state": state if record.state == "running" and state == "interrupted" else record.state,
         "reason": record.reason,
         "values": {key: value_of(config, key) for key in _keys(search)},
         "config": config.to_yaml(),

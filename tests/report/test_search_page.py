@@ -149,7 +149,7 @@ def test_importance_finds_the_parameter_that_decides(count: int) -> None:
 def test_importance_needs_four_trials() -> None:
     found = importance(summary_of_random_trials(3))
     assert found["shares"] == {}
-    assert "3 trials have ended" in found["note"]
+    assert "trials that have ended: 3;" in found["note"]
 
 
 def test_importance_of_trials_that_do_not_differ() -> None:

@@ -17,13 +17,13 @@ function element(tag, attributes = {}, ...children) {
 }
 
 /** A number in four digits at most, as a reader would write it; a dash for none. */
-function number(value) {
+function number(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
   const size = Math.abs(value);
-  if (size !== 0 && size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e");
+  if (size !== 0 && size < 1e-3) return value.toExponential(digits - 1).replace(/\.?0+e/, "e");
   if (size >= 1000) return Math.round(value).toLocaleString("en");
-  return String(Number(value.toPrecision(4)));
+  return String(Number(value.toPrecision(digits)));
 }
 
 const seconds = (value) => (value === null ? "–" : `${number(value)} worker-s`);
@@ -33,6 +33,13 @@ const isNumber = (value) => typeof value === "number";
 /** Text for plotly, which reads tags and entities in what it shows. */
 function plain(text) {
   return String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+}
+
+/** A long text with "…" in place of its middle. */
+function shorten(text, most) {
+  if (text.length <= most) return text;
+  const end = Math.floor((most - 1) / 2);
+  return `${text.slice(0, most - 1 - end)}…${text.slice(text.length - end)}`;
 }
 
 /** Puts texts and elements in the place of what is there, unless it already says the same. */

@@ -1,9 +1,10 @@
 // Shows the page, and asks for newer data where it is served live.
 
 const EVERY_MS = 2000;
-let tag = LIVE;
+let tag = LIVE, shown = null;
 
 function show(data) {
+  shown = data;
   (data.kind === "search" ? showSearch : showRun)(data);
   return Promise.all([...drawing]);
 }
@@ -32,6 +33,10 @@ const first = JSON.parse($("data").textContent);
 $("page").append($(`${first.kind}-page`).content.cloneNode(true));
 if (first.kind === "search") listenToSearch();
 show(first).then(() => performance.mark("drawn"));
+phone.addEventListener("change", () => {
+  clearFigures();
+  show(shown);
+});
 if (LIVE !== null) {
   sayLive("live", false);
   setTimeout(poll, EVERY_MS);

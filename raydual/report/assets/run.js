@@ -1,5 +1,6 @@
 // The page of a single run.
 
+const SHARE = { type: "linear", nticks: 0, tickformat: ".0%", autorangeoptions: { clipmax: 1.02 } };
 const BAD = ["not_finite", "overfitting", "never_learned", "imbalance"];
 
 function showRun(run) {
@@ -25,13 +26,13 @@ function showDiagnosis(diagnosis) {
 
 function drawLosses(run) {
   if (!run.epochs.length) return sayInstead("losses", "No epoch has finished yet.");
-  const width = 1 / run.tasks.length, layout = { annotations: [], showlegend: true };
+  const layout = { annotations: [], showlegend: true };
   const traces = run.tasks.flatMap((task, i) => {
-    const n = i ? i + 1 : "", span = [i * width + (i ? 0.05 : 0), (i + 1) * width - (i ? 0 : 0.02)];
+    const n = i ? i + 1 : "", place = panel(i, run.tasks.length);
     const train = run.metrics[`train/loss_${task}`], val = run.metrics[`val/loss_${task}`];
-    layout[`xaxis${n}`] = epochAxis({ domain: span, anchor: `y${n}` });
-    layout[`yaxis${n}`] = axis(i ? "" : "loss", [...train, ...val], { anchor: `x${n}` });
-    layout.annotations.push(title(task, (span[0] + span[1]) / 2, taskColour(run.tasks, task)));
+    layout[`xaxis${n}`] = epochAxis(run.epochs, { domain: place.x, anchor: `y${n}` });
+    layout[`yaxis${n}`] = axis("", [...train, ...val], { domain: place.y, anchor: `x${n}` });
+    layout.annotations.push(title(`${task} loss`, place, taskColour(run.tasks, task)));
     return lossTraces(run, task, train, val).map((trace) => ({ ...trace, xaxis: `x${n}`, yaxis: `y${n}` }));
   });
   draw("losses", withLegend(traces), layout);
@@ -50,16 +51,18 @@ function lossTraces(run, task, train, val) {
 }
 
 function drawPlain(run) {
-  const shown = [["val/px_median", "median error, px of 384", "~g"], ["val/done_accuracy", "share of right answers", ".0%"]];
+  const shown = [["val/px_median", "median error, px of 384", {}, ".4g"], ["val/done_accuracy", "share of right answers", SHARE, ".1%"]];
   const known = shown.filter(([name]) => run.metrics[name]);
   if (!known.length) return sayInstead("plain", "Nothing has been recorded in these units.");
-  const layout = { showlegend: false }, width = 1 / known.length;
-  const traces = known.map(([name, unit, tickformat], i) => {
-    const n = i ? i + 1 : "", task = run.tasks.find((t) => name.includes(`/${t}_`)) ?? run.tasks[0];
-    layout[`xaxis${n}`] = epochAxis({ domain: [i * width + (i ? 0.07 : 0), (i + 1) * width - (i ? 0 : 0.02)], anchor: `y${n}` });
-    layout[`yaxis${n}`] = axis(unit, tickformat === "~g" ? run.metrics[name] : [], { anchor: `x${n}`, tickformat });
+  const layout = { annotations: [], showlegend: false };
+  const traces = known.map(([name, unit, look, digits], i) => {
+    const n = i ? i + 1 : "", place = panel(i, known.length);
+    const color = taskColour(run.tasks, run.tasks.find((t) => name.includes(`/${t}_`)) ?? run.tasks[0]);
+    layout[`xaxis${n}`] = epochAxis(run.epochs, { domain: place.x, anchor: `y${n}` });
+    layout[`yaxis${n}`] = axis("", run.metrics[name], { domain: place.y, anchor: `x${n}`, ...look });
+    layout.annotations.push(title(unit, place, color));
     return { type: "scatter", mode: "lines+markers", x: run.epochs, y: run.metrics[name], xaxis: `x${n}`, yaxis: `y${n}`,
-      line: { color: taskColour(run.tasks, task), width: 2 }, hovertemplate: `epoch %{x}: %{y:${tickformat === "~g" ? ".4g" : ".1%"}}<extra></extra>` };
+      line: { color, width: 2 }, hovertemplate: `epoch %{x}: %{y:${digits}}<extra></extra>` };
   });
   draw("plain", traces, layout);
 }
@@ -74,8 +77,8 @@ function drawLines(run, id, beginning, unit, otherwise) {
       hovertemplate: "epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>" };
   });
   const level = id === "cosine" ? [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0, y1: 0, line: { color: "#8f9aab", width: 1 } }] : [];
-  draw(id, traces, { xaxis: epochAxis(), yaxis: axis(unit, names.flatMap((name) => run.metrics[name])), shapes: level, showlegend: names.length > 1,
-    margin: { l: 58, r: 8, t: 12, b: 44 }, legend: { orientation: "h", y: 1.02, yanchor: "bottom" } });
+  draw(id, traces, { xaxis: epochAxis(run.epochs), yaxis: axis(unit, names.flatMap((name) => run.metrics[name])), shapes: level,
+    showlegend: names.length > 1, margin: { l: 40, r: 8, t: 12, b: 40 } });
 }
 
 function showPictures(pictures) {

@@ -1,6 +1,9 @@
 // The figures of a search. `search` is the page's data, `selected` the name of a trial or null.
 
 const PICK_NAMES = (tasks) => Object.fromEntries([...tasks.map((t) => [`best_${t}`, `best ${t}`]), ["knee", "knee"]]);
+const HEIGHTS = [-42, -22, -2]; // of the picks' names over their points, px
+const COST_BESIDE = { title: { text: "cost,<br>worker-s" }, len: 0.9 };
+const COST_ABOVE = { title: { text: "cost, worker-s", side: "top" }, orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", len: 0.6, nticks: 4 };
 
 /** "coord 2, done 3" for each pair of patiences under which a trial ends like this. */
 function pairsText(search, outcome) {
@@ -42,41 +45,46 @@ function drawFront(search, selected, onSelect) {
     group("Pareto front", front, {
       size: 13, color: front.map((i) => of(i).cost), colorscale: [[0, "#a8e0c4"], [0.5, "#22936b"], [1, "#06352a"]],
       line: { width: 1, color: "#fff" },
-      colorbar: { title: { text: "cost,<br>worker-s" }, thickness: 12, outlinewidth: 0, len: 0.9, tickformat: "~s" },
+      colorbar: { thickness: 12, outlinewidth: 0, tickformat: "~s", ...(phone.matches ? COST_ABOVE : COST_BESIDE) },
     }),
     group("selected trial", own, { symbol: "circle-open", size: 18, color: INK, line: { width: 2 } }, { hoverinfo: "skip", hovertemplate: null }),
   ];
   const range = (task) => places.map((i) => of(i).best[task]);
   draw("front", traces.filter((trace) => trace.x.length), {
     xaxis: axis(`best validation loss, ${x}`, range(x)), yaxis: axis(`best validation loss, ${y}`, range(y)),
-    annotations: pickLabels(search, x, y, range), showlegend: true,
+    annotations: pickLabels(search, x, y, range), showlegend: true, margin: { l: 40, r: 16, t: 10, b: 40 },
   });
   onClick("front", (point) => onSelect(...point.customdata));
 }
 
+/** The names of the picks, towards the middle of the figure; the higher a point, the more above it, so that none covers another. */
 function pickLabels(search, x, y, range) {
   const names = PICK_NAMES(search.tasks), labels = new Map();
   for (const [name, i] of Object.entries(search.picks)) labels.set(i, [...(labels.get(i) ?? []), names[name]]);
   const place = (task, value) => (axis("", range(task)).type === "log" ? Math.log10(value) : value);
-  const beside = [[-44, -46], [40, -30], [44, 34]]; // from left to right, so that lines do not cross
-  const fromLeft = [...labels].sort(([i], [j]) => search.outcomes[i].best[x] - search.outcomes[j].best[x]);
-  return fromLeft.map(([i, texts], k) => ({
-    x: place(x, search.outcomes[i].best[x]), y: place(y, search.outcomes[i].best[y]), text: texts.join(", "),
-    ax: beside[k % 3][0], ay: beside[k % 3][1], arrowhead: 0, arrowwidth: 1, arrowcolor: INK, bgcolor: "rgba(255,255,255,.85)", standoff: 7,
-  }));
+  const [left, right] = [Math.min, Math.max].map((end) => place(x, end(...range(x))));
+  const best = (i) => search.outcomes[i].best;
+  const fromTop = [...labels].sort(([i], [j]) => best(j)[y] - best(i)[y] || best(i)[x] - best(j)[x]);
+  return fromTop.map(([i, texts], k) => {
+    const at = place(x, best(i)[x]), inwards = at > (left + right) / 2 ? -1 : 1;
+    return {
+      x: at, y: place(y, best(i)[y]), text: texts.join(labels.size > 1 ? ", " : "<br>"), align: "left", xanchor: inwards > 0 ? "left" : "right",
+      ax: 24 * inwards, ay: HEIGHTS[k % HEIGHTS.length], arrowhead: 0, arrowwidth: 1, arrowcolor: INK, bgcolor: "rgba(255,255,255,.7)", standoff: 7,
+    };
+  });
 }
 
 function drawCurves(search, selected, onSelect) {
   if (!search.trials.some((trial) => trial.epochs.length)) {
     return sayInstead("curves", "No trial has finished an epoch yet.");
   }
-  const width = 1 / search.tasks.length, layout = { annotations: [], showlegend: true };
+  const layout = { annotations: [], showlegend: true }, epochs = search.trials.flatMap((trial) => trial.epochs);
   const traces = search.tasks.flatMap((task, i) => {
-    const n = i ? i + 1 : "", span = [i * width + (i ? 0.05 : 0), (i + 1) * width - (i ? 0 : 0.02)];
+    const n = i ? i + 1 : "", place = panel(i, search.tasks.length);
     const all = search.trials.flatMap((trial) => trial.val[task]);
-    layout[`xaxis${n}`] = epochAxis({ domain: span, anchor: `y${n}` });
-    layout[`yaxis${n}`] = axis(i ? "" : "loss", all, { anchor: `x${n}` });
-    layout.annotations.push(title(task, (span[0] + span[1]) / 2, taskColour(search.tasks, task)));
+    layout[`xaxis${n}`] = epochAxis(epochs, { domain: place.x, anchor: `y${n}` });
+    layout[`yaxis${n}`] = axis("", all, { domain: place.y, anchor: `x${n}` });
+    layout.annotations.push(title(`${task} loss`, place, taskColour(search.tasks, task)));
     const ofTrial = search.trials.find((trial) => trial.name === selected);
     const parts = [...allCurves(search, task), ...(ofTrial ? ownCurves(search, ofTrial, task) : [])];
     return parts.map((trace) => ({ ...trace, xaxis: `x${n}`, yaxis: `y${n}` }));
@@ -137,16 +145,17 @@ function drawHeat(search, selected, which) {
     return sayInstead("heat", which === "one" ? "The selected trial has not come to the end of any pair." : "No trial has come to the end of every pair yet.");
   }
   $("heat-note").textContent = which === "one" ? `Trial ${selected}. An empty cell: it was cut short before that pair's end.`
-    : `Median over the ${heat.count} trials that came to the end of every pair.`;
-  const names = [...search.tasks, "cost"], layout = { annotations: [], margin: { l: 62, r: 16, t: 34, b: 54 } };
+    : heat.count === 1 ? "From the one trial that came to the end of every pair."
+      : `Median over the ${heat.count} trials that came to the end of every pair.`;
+  const names = [...search.tasks, "cost"], layout = { annotations: [] };
   const traces = names.map((name, i) => {
-    const n = i ? i + 1 : "", width = 1 / names.length, span = [i * width + (i ? 0.03 : 0), (i + 1) * width - 0.02];
+    const n = i ? i + 1 : "", place = panel(i, names.length);
     const cost = name === "cost", colour = cost ? "#5b6675" : taskColour(search.tasks, name);
     const most = cost ? 1 : Math.max(0.1, ...maps[name].flat().filter(isNumber));
     const category = { type: "category", showgrid: false, ticks: "", tickformat: "", fixedrange: true };
-    layout[`xaxis${n}`] = axis(`${search.tasks[0]}.patience`, [], { ...category, domain: span, anchor: `y${n}` });
-    layout[`yaxis${n}`] = axis(i ? "" : `${search.tasks[1]}.patience`, [], { ...category, anchor: `x${n}` });
-    layout.annotations.push(title(cost ? "cost, of the largest" : `${name} loss, above the best`, (span[0] + span[1]) / 2, colour));
+    layout[`xaxis${n}`] = axis(`${search.tasks[0]}.patience`, [], { ...category, domain: place.x, anchor: `y${n}` });
+    layout[`yaxis${n}`] = axis(place.x[0] ? "" : `${search.tasks[1]}.patience`, [], { ...category, domain: place.y, anchor: `x${n}` });
+    layout.annotations.push(title(cost ? "cost, of the largest" : `${name} loss, above the best`, place, colour));
     return {
       type: "heatmap", x: heat.x.map(String), y: heat.y.map(String), z: maps[name], xaxis: `x${n}`, yaxis: `y${n}`,
       zmin: 0, zmax: most, colorscale: [[0, "#fbfcfd"], [1, colour]], showscale: false, xgap: 2, ygap: 2,
@@ -169,8 +178,8 @@ function drawImportance(search) {
     textposition: "outside", cliponaxis: false, hovertemplate: `${task}, %{y}: %{text}<extra></extra>`,
   }));
   draw("importance", traces.reverse(), {
-    barmode: "group", bargap: 0.35, xaxis: axis("share of the importance", [], { tickformat: ".0%", range: [0, 1.08] }),
-    yaxis: { ticks: "" }, legend: { traceorder: "reversed", orientation: "h", y: 1.01, yanchor: "bottom" }, showlegend: true,
-    margin: { l: 30 + 7.5 * Math.max(...keys.map((key) => key.length)), r: 30, t: 30, b: 48 },
+    barmode: "group", bargap: 0.35, xaxis: axis("share", [], { tickformat: ".0%", range: [0, 1.08] }),
+    yaxis: { ticks: "", automargin: true, tickvals: keys.map(plain), ticktext: keys.map((key) => plain(shorten(key, phone.matches ? 18 : 30))) },
+    legend: { ...LEGEND, traceorder: "reversed" }, showlegend: true, margin: { l: 40, r: 30, t: 10, b: 40 },
   });
 }
