@@ -88,7 +88,8 @@ def evaluate(
     data: Data,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     out: Annotated[
-        str | None, typer.Option(help="Where the results go. [default: RUN_OR_DIR/evaluation]")
+        str | None,
+        typer.Option(help="Where the results go. [default: RUN/evaluation or DIR-evaluation]"),
     ] = None,
     max_objects: MaxObjects = 500,
     repeat_radius: RepeatRadius = 3.0,
@@ -96,8 +97,9 @@ def evaluate(
     """Count a split of a dataset and measure how well.
 
     Writes evaluation.json, predictions.parquet (a row an image) and report.html. Started again
-    after an interruption, the same command goes on where it was. Every image of the categories
-    trained on is counted, also those that data.min_objects or data.max_objects kept from training.
+    after an interruption, the same command goes on where it was. Every image is counted, also those
+    that data.min_objects or data.max_objects kept from training; only where data.category limited
+    training to one category are others left out.
 
     RAY_ADDRESS names the cluster to count on; without it Ray is started on this machine.
 
@@ -106,14 +108,18 @@ def evaluate(
     from raydual.counting.evaluate import evaluate as run
     from raydual.counting.evaluation import REPORT_FILE, Evaluation
     from raydual.counting.subject import Subject
-    from raydual.data.storage import absolute, join
+    from raydual.data.storage import absolute
     from raydual.training.trackers import ConsoleTracker
 
     subject = Subject.at(model)
-    folder = absolute(out) if out else join(subject.path, "evaluation")
+    _note(subject.note())
+    folder = absolute(out) if out else subject.beside("evaluation")
     evaluation = Evaluation(subject, absolute(data), split, folder, max_objects, repeat_radius)
     with ConsoleTracker(subject.config) as console:
         evaluated = run(evaluation, console)
+    unknown = {p.category for p in evaluated.predictions} - set(subject.categories)
+    if unknown and subject.categories:
+        _note(f"note: not trained on: {', '.join(sorted(unknown))}")
     _show(evaluated.figures)
     unreadable = [p for p in evaluated.predictions if p.error is not None]
     for prediction in unreadable:
@@ -133,24 +139,37 @@ def calibrate(
 
     A count ends where the probability of being done is above a threshold, 0.5 at first. The one
     with the lowest mean absolute error on the split is stored in the manifest of the done task's
-    checkpoint, from which `raydual count` and `raydual evaluate` take it. Measure on another
-    split than this.
+    checkpoint, from which `raydual count` and `raydual evaluate` take it, until training goes on
+    to other weights. Measure on another split than this.
+
+    Exit code 1 if an image could not be read.
     """
     from raydual.counting.evaluate import calibrate as run
     from raydual.counting.evaluation import Evaluation
-    from raydual.counting.subject import Subject
-    from raydual.data.storage import absolute, join
+    from raydual.counting.subject import CALIBRATION, Subject
+    from raydual.data.storage import absolute
     from raydual.training.trackers import ConsoleTracker
 
     subject = Subject.at(model)
-    folder = join(subject.path, "calibration")
+    if split == "train":
+        _note("note: of images trained on, a model is surer than of others; take --split val")
+    folder = subject.beside(CALIBRATION)
     evaluation = Evaluation(subject, absolute(data), split, folder, repeat_radius=repeat_radius)
     with ConsoleTracker(subject.config) as console:
-        found = run(evaluation, console)
+        found, unreadable = run(evaluation, console)
+    for prediction in unreadable:
+        typer.echo(f"{prediction.id}: skipped, {prediction.error}")
     typer.echo(
         f"Done above {found.threshold:.4f}: MAE {found.mae:.3f} on {found.images} images of "
-        f"{split}, {found.mae_before:.3f} above 0.5"
+        f"{split}, {found.mae_before:.3f} above 0.5, counted to {found.max_objects} at the most"
     )
+    if unreadable:
+        raise typer.Exit(1)
+
+
+def _note(text: str | None) -> None:
+    if text is not None:
+        typer.echo(text, err=True)
 
 
 def _show(figures: "Figures") -> None:

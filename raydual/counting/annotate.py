@@ -49,7 +49,7 @@ def save_gif(
     small = fit(image, smallest=GIF_SIDE, largest=GIF_SIDE)
     places = points * np.array(small.size) / image.size
     *_, last = _frames(small, places, counted, category)
-    palette = last.quantize(255)
+    palette = _palette(last)
     frames = (
         frame.quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in _frames(small, places, counted, category)
@@ -58,6 +58,14 @@ def save_gif(
     each = int(np.clip(GIF_MS / (counted.count + 1), shortest, longest))
     durations = [each] * counted.count + [LAST_FRAME_MS]
     next(frames).save(path, save_all=True, append_images=frames, duration=durations, loop=0)
+
+
+def _palette(picture: Image.Image) -> Image.Image:
+    """Return 255 colours: those of the picture, and those of the marks, however small they are."""
+    own = [*NEWEST, *MARK, 255, 255, 255]
+    palette = picture.quantize(255 - len(own) // 3)
+    palette.putpalette([*(palette.getpalette() or ())[: 3 * 255 - len(own)], *own])
+    return palette
 
 
 def _frames(

@@ -16,19 +16,23 @@ MOST = 1000
 
 @dataclass(frozen=True)
 class Calibrated:
-    """A threshold of done, and the mean absolute errors of counting with it and with 0.5."""
+    """A threshold of done, and the mean absolute errors of counting with it and with 0.5.
+
+    max_objects: where every count ended at the latest.
+    """
 
     threshold: float
     mae: float
     mae_before: float
     images: int
+    max_objects: int
 
 
-def best_threshold(predictions: Sequence[Prediction]) -> Calibrated:
+def best_threshold(predictions: Sequence[Prediction], max_objects: int) -> Calibrated:
     """Return the threshold at which counts have the lowest mean absolute error.
 
-    predictions: counted with a threshold of 1. Of thresholds that are equally good, the one
-    nearest to 0.5.
+    predictions: counted to `max_objects`, with a threshold of 1. Of thresholds that are equally
+    good, the one nearest to 0.5.
     """
     sure = [np.maximum.accumulate(p.done) for p in predictions]
     true = np.array([p.true_count for p in predictions])
@@ -39,7 +43,7 @@ def best_threshold(predictions: Sequence[Prediction]) -> Calibrated:
         return float(abs(np.minimum(steps, most) - true).mean())
 
     best = min(_candidates(sure), key=lambda t: (mae(t), abs(t - DONE_THRESHOLD)))
-    return Calibrated(best, mae(best), mae(DONE_THRESHOLD), len(predictions))
+    return Calibrated(best, mae(best), mae(DONE_THRESHOLD), len(predictions), max_objects)
 
 
 def _candidates(sure: Sequence[np.ndarray]) -> list[float]:

@@ -20,8 +20,8 @@ from raydual.data.images import to_rgb
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError, ConfigError
-from raydual.model.counter import DualTaskCounter
-from raydual.model.files import read_manifest, same_weights
+from raydual.model.counter import HEADS_FILE, DualTaskCounter
+from raydual.model.files import read_manifest, same_weights, weights_digest
 from raydual.tasks import COORD, DONE, Task
 from raydual.training.run_folder import RunFolder, best_of
 
@@ -94,7 +94,9 @@ class Counter:
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
         """
         model = DualTaskCounter.from_pretrained(folder, device)
-        return cls(model, model, stored_threshold(read_manifest(Path(folder))))
+        heads = (Path(folder) / HEADS_FILE).read_bytes()
+        threshold = stored_threshold(read_manifest(Path(folder)), weights_digest(heads, heads))
+        return cls(model, model, DONE_THRESHOLD if threshold is None else threshold)
 
     @classmethod
     def from_run(cls, run: str | Path, device: str | torch.device = "cpu") -> Counter:
@@ -112,7 +114,9 @@ class Counter:
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
             first = DualTaskCounter.from_pretrained(coord, device)
-            threshold = stored_threshold(read_manifest(done))
+            heads = [(path / HEADS_FILE).read_bytes() for path in (coord, done)]
+            stored = stored_threshold(read_manifest(done), weights_digest(*heads))
+            threshold = DONE_THRESHOLD if stored is None else stored
             if same_weights(coord, done):
                 return cls(first, first, threshold)
             other = DualTaskCounter.from_pretrained(done, device, base=first)
@@ -149,9 +153,11 @@ class Counter:
             batch_size: images in one forward pass; one that is finished makes room for the next.
 
         Raises:
-            ConfigError: `max_objects` or `batch_size` is below 1.
+            ConfigError: `max_objects` or `batch_size` is below 1, or `categories` is one text.
             CheckpointError: a model answers with what is no number.
         """
+        if isinstance(categories, str):
+            raise ConfigError(f"{categories=}: one for each image is expected, in a list")
         wanted = [None] * len(images) if categories is None else categories
         pairs = zip(images, wanted, strict=True)
         results = dict(self.count_stream(pairs, max_objects, repeat_radius, batch_size))
@@ -214,16 +220,22 @@ class Counter:
                 count.stopped = "max_objects"
 
 
-def stored_threshold(manifest: Mapping[str, Any]) -> float:
-    """Return the probability above which a checkpoint's done task is believed.
+def stored_threshold(manifest: Mapping[str, Any], weights: str) -> float | None:
+    """Return the calibrated probability above which a checkpoint's done task is believed.
+
+    None where there is none, or one that was found with other weights of either task.
+
+    manifest: of the done task's checkpoint. weights: `weights_digest` of coord, done.
 
     Raises:
         CheckpointError: it is no probability.
     """
-    threshold = manifest.get("done_threshold", DONE_THRESHOLD)
+    if "done_threshold" not in manifest:
+        return None
+    threshold = manifest["done_threshold"]
     if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
         raise CheckpointError(f"done_threshold is {threshold!r} in the manifest, expected 0 to 1")
-    return float(threshold)
+    return float(threshold) if manifest.get("calibrated_for") == weights else None
 
 
 @dataclass

@@ -43,21 +43,26 @@ def count_files(names: Sequence[str], model: str, options: CountOptions) -> bool
     """Count the images meant by `names`, print the results and write the pictures.
 
     Only the results go to the standard output. Files that cannot be read are named on the
-    standard error and left out. Returns whether there was none of these.
+    standard error and left out, and pictures that cannot be written are named there. Returns
+    whether there was none of these.
 
     Raises:
         CheckpointError: the run or checkpoint `model` cannot be used.
-        ConfigError: as `find_images`, or a picture cannot be written.
+        ConfigError: as `find_images`, or the results cannot be printed.
     """
     files = find_images(names)
-    counter = Subject.at(model).load("cuda" if torch.cuda.is_available() else "cpu")
+    subject = Subject.at(model)
+    counter = subject.load("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(options.out)
+    if (note := subject.note()) is not None:
+        typer.echo(note, err=True)
     _note_category(counter.coord, options.category)
-    entries = _Job(files, counter, options).run()
-    typer.echo(FORMS[options.form](entries))
+    job = _Job(files, counter, options)
+    entries = job.run()
+    _print(FORMS[options.form](entries))
     if options.out is not None and entries and options.form == "table":
         typer.echo(f"Pictures are in {options.out}")
-    return len(entries) == len(files)
+    return len(entries) == len(files) and not job.undrawn
 
 
 class _Job:
@@ -71,6 +76,7 @@ class _Job:
         self._shown: dict[int, tuple[Image.Image, np.ndarray]] = {}
         self._taken: set[Path] = set()
         self._skipped = 0
+        self.undrawn = 0
 
     def run(self) -> list[Entry]:
         """Count every file that can be read, with a progress bar."""
@@ -103,7 +109,8 @@ class _Job:
             self._read.append(file)
             yield image, self._category
 
-    def _draw(self, index: int, counted: Counted, out: Path) -> Path:
+    def _draw(self, index: int, counted: Counted, out: Path) -> Path | None:
+        """Draw what was counted; return the picture's path, None where it cannot be written."""
         image, size = self._shown.pop(index)
         points = counted.points * image.size / size
         path = self._free(out / f"{self._read[index].stem}{MARKED}.png")
@@ -112,9 +119,9 @@ class _Job:
             if self._options.gif:
                 save_gif(path.with_suffix(".gif"), image, points, counted, self._category)
         except OSError as error:
-            raise ConfigError(
-                f"cannot write {path}: {error.strerror}; choose another --out"
-            ) from None
+            self._console.print(f"cannot write {path}: {error.strerror}", markup=False)
+            self.undrawn += 1
+            return None
         return path
 
     def _free(self, path: Path) -> Path:
@@ -126,6 +133,15 @@ class _Job:
             number += 1
         self._taken.add(path)
         return path
+
+
+def _print(results: str) -> None:
+    try:
+        typer.echo(results)
+    except BrokenPipeError:
+        raise  # of a reader that has seen enough, as `head`
+    except OSError as error:
+        raise ConfigError(f"cannot print the results: {error.strerror}") from None
 
 
 def _make_folder(out: Path | None) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -21,11 +22,11 @@ import ray.exceptions
 import torch
 
 from raydual.counting.calibration import Calibrated, best_threshold
-from raydual.counting.evaluation import CALIBRATION_FILE, FIGURES_FILE, REPORT_FILE, Evaluation
+from raydual.counting.evaluation import FIGURES_FILE, REPORT_FILE, Evaluation
 from raydual.counting.page import page
 from raydual.counting.parts import Parts
 from raydual.counting.predictions import SCHEMA, Prediction, Predictor, from_table, to_table
-from raydual.counting.subject import Subject
+from raydual.counting.subject import CALIBRATION_FILE, Subject
 from raydual.counting.summary import Figures, summarise, true_counts
 from raydual.data.loading import Preparation, load_unit
 from raydual.data.plan import Unit, num_rows
@@ -63,21 +64,38 @@ def evaluate(evaluation: Evaluation, on_event: OnEvent) -> Evaluated:
     parts.remove()
     predictions, good = _readable(table, evaluation)
     subject = evaluation.subject
-    baseline = true_counts(evaluation.data, "train", subject.config.data.category)
+    source, baseline = _train_counts(evaluation)
+    if source is None:
+        on_event(Note("No training split was found, so there are no constants to compare with"))
     figures = summarise(good, baseline, subject.threshold)
     about = evaluation.about() | {"unreadable": len(predictions) - len(good)}
+    about["baseline_from"] = source
     content = json.dumps(about | figures, indent=1, allow_nan=False) + "\n"
     evaluation.write(FIGURES_FILE, content.encode())
     evaluation.write(REPORT_FILE, page(evaluation, figures, predictions).encode())
     return Evaluated(figures, predictions)
 
 
-def calibrate(evaluation: Evaluation, on_event: OnEvent) -> Calibrated:
+def _train_counts(evaluation: Evaluation) -> tuple[str | None, np.ndarray | None]:
+    """Return the numbers of objects in a training split, and the dataset it is of.
+
+    That of the dataset which is evaluated, or else that of the one which was trained on.
+    """
+    config = evaluation.subject.config
+    for path in (evaluation.data, config.data.path):
+        with contextlib.suppress(DataError):
+            counts = true_counts(path, "train", config.data.category)
+            if counts is not None:
+                return path, counts
+    return None, None
+
+
+def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, list[Prediction]]:
     """Find the threshold of done that counts best, and store it with the done task's checkpoint.
 
-    Each image is counted once, as if it were never done, to a few more than the most objects of
-    the split: that tells what every threshold would have counted. `max_objects` is not looked at.
-    Writes calibration.json into `out`.
+    Each image is counted once, as if it were never done, to twice the most objects of the split
+    and a few more: that tells what every threshold would have counted. `max_objects` is not looked
+    at. Writes calibration.json into `out`. Returns the images that could not be read, too.
 
     Raises:
         as `evaluate`.
@@ -86,16 +104,16 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> Calibrated:
     counts = true_counts(evaluation.data, evaluation.split, subject.config.data.category)
     most = 0 if counts is None else int(counts.max())
     endless = replace(
-        evaluation, subject=replace(subject, threshold=1.0), max_objects=most + MARGIN
+        evaluation, subject=replace(subject, threshold=1.0), max_objects=2 * most + MARGIN
     )
     parts = Parts(endless)
-    _, good = _readable(_count(endless, parts, on_event), endless)
+    predictions, good = _readable(_count(endless, parts, on_event), endless)
     parts.remove()
-    found = best_threshold(good)
-    about = evaluation.about() | dataclasses.asdict(found) | {"max_objects": endless.max_objects}
+    found = best_threshold(good, endless.max_objects)
+    about = evaluation.about() | dataclasses.asdict(found)
     evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())
     subject.store_threshold(found.threshold)
-    return found
+    return found, [p for p in predictions if p.error is not None]
 
 
 def _readable(table: pa.Table, evaluation: Evaluation) -> tuple[list[Prediction], list[Prediction]]:

@@ -24,7 +24,6 @@ from raydual.version import __version__
 FIGURES_FILE = "evaluation.json"
 PREDICTIONS_FILE = "predictions.parquet"
 REPORT_FILE = "report.html"
-CALIBRATION_FILE = "calibration.json"
 PART_ROWS = 16
 _FINGERPRINT = b"raydual.fingerprint"
 
@@ -66,7 +65,7 @@ class Evaluation:
             "version": __version__,
             "model": self.subject.digest,
             "parts": [dataclasses.astuple(unit) for unit in self.parts],
-            "shards": {shard: _size(shard) for shard in {unit.shard for unit in self.parts}},
+            "shards": {shard: _version(shard) for shard in {unit.shard for unit in self.parts}},
             "limits": [self.max_objects, self.repeat_radius, self.subject.threshold],
         }
         content = json.dumps(about, sort_keys=True).encode()
@@ -128,6 +127,8 @@ class Evaluation:
         return table if known == self.fingerprint else None
 
 
-def _size(shard: str) -> int:
+def _version(shard: str) -> list[int]:
+    """Return a shard's size in bytes and when it was written, in ns."""
     filesystem, path = open_filesystem(shard)
-    return int(filesystem.get_file_info(path).size)
+    info = filesystem.get_file_info(path)
+    return [int(info.size), int(info.mtime_ns or 0)]

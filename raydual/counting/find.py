@@ -21,7 +21,8 @@ def find_images(names: Sequence[str]) -> list[Path]:
     """List the files that are meant, each once, in the order given.
 
     names: a file, whether it is there or not; a folder, for the pictures directly in it, by name;
-        or a pattern with `*`, `**`, `?` or `[...]`, for the files it matches, by name.
+        or a pattern with `*`, `**`, `?` or `[...]`, for the files it matches, by name. What an
+        earlier count has drawn is only found by its own name.
 
     Raises:
         ConfigError: a folder holds no picture, or a pattern matches no file.
@@ -44,9 +45,7 @@ def _pictures(folder: Path) -> list[Path]:
         found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     except OSError as error:
         raise ConfigError(f"cannot list {folder}: {error.strerror}; name another folder") from None
-    own = tuple(f"{MARKED}{suffix}" for suffix in (".png", ".gif"))
-    files = [p for p in found if p.is_file() and not p.name.startswith(".")]
-    files = [path for path in files if not path.name.endswith(own)]
+    files = [p for p in found if p.is_file() and not p.name.startswith(".") and not _is_own(p)]
     if not files:
         raise ConfigError(
             f"no picture lies in {folder}; for those in folders below it give '{folder}/**/*.jpg'"
@@ -56,7 +55,12 @@ def _pictures(folder: Path) -> list[Path]:
 
 def _matches(pattern: str) -> list[Path]:
     files = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))]
-    files = [path for path in files if path.is_file()]
+    files = [path for path in files if path.is_file() and not _is_own(path)]
     if not files:
         raise ConfigError(f"no file matches {pattern!r}; give files, a folder or another pattern")
     return files
+
+
+def _is_own(path: Path) -> bool:
+    """Whether an earlier count has drawn it."""
+    return path.name.endswith((f"{MARKED}.png", f"{MARKED}.gif"))

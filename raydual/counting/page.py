@@ -59,7 +59,8 @@ th:first-child, td:first-child { text-align: left; } th { font-weight: 600; }
 .pictures { display: grid; gap: 14px; }
 .pictures { grid-template-columns: repeat(auto-fill, minmax(300px, 1fr)); }
 figure { margin: 0; background: #fff; padding: 8px; overflow-wrap: anywhere; }
-img { width: 100%; display: block; } .key { margin-right: 18px; font-weight: 600; }
+img { width: 100%; max-height: 340px; object-fit: contain; display: block; }
+.key { margin-right: 18px; font-weight: 600; }
 """
 
 

@@ -12,12 +12,16 @@ import torch
 
 from raydual.config import build
 from raydual.config_tree import Config
-from raydual.counting.closed_loop import Counter, stored_threshold
+from raydual.counting.closed_loop import DONE_THRESHOLD, Counter, stored_threshold
+from raydual.data.storage import join
 from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
-from raydual.model.files import MANIFEST, read_manifest
+from raydual.model.files import MANIFEST, read_manifest, weights_digest
 from raydual.tasks import COORD, DONE, TASKS
 from raydual.training.run_folder import RunFolder, best_of
+
+CALIBRATION, CALIBRATION_FILE = "calibration", "calibration.json"
+"""The folder beside a model that says what `raydual calibrate` found, and its file."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,20 @@ class Subject:
 
     path: absolute, or a URI. is_run: whether it holds one checkpoint a task. config: what the
     coordinate model was trained with. epochs: after which epoch each task's model was saved, where
-    that is known. digest: changes with the weights. threshold: of done, see `Counter`.
+    that is known. categories: what it was trained to count; empty where that is not known. digest:
+    changes with the weights and the threshold. weights: see `weights_digest`. threshold: of done,
+    see `Counter`. stale: whether another was calibrated, for other weights.
     """
 
     path: str
     is_run: bool
     config: Config
     epochs: dict[str, int | None]
+    categories: tuple[str, ...]
     digest: str
+    weights: str
     threshold: float
+    stale: bool
 
     @classmethod
     def at(cls, path: str | Path) -> Subject:
@@ -53,9 +62,42 @@ class Subject:
             for name in (MANIFEST, HEADS_FILE):
                 digest.update(folder.read(part + name) or b"")
         config = build(manifests[COORD.name]["config"])
-        epochs = {task: manifest.get("epoch") for task, manifest in manifests.items()}
-        threshold = stored_threshold(manifests[DONE.name])
-        return cls(folder.path, is_run, config, epochs, digest.hexdigest(), threshold)
+        weights = weights_digest(
+            *(folder.read(part + HEADS_FILE) or b"" for part in below.values())
+        )
+        stored = stored_threshold(manifests[DONE.name], weights)
+        tried = "done_threshold" in manifests[DONE.name] or (
+            is_run and folder.read(f"{CALIBRATION}/{CALIBRATION_FILE}") is not None
+        )
+        return cls(
+            folder.path,
+            is_run,
+            config,
+            {task: manifest.get("epoch") for task, manifest in manifests.items()},
+            tuple(manifests[COORD.name].get("categories", ())),
+            digest.hexdigest(),
+            weights,
+            DONE_THRESHOLD if stored is None else stored,
+            stale=tried and stored is None,
+        )
+
+    def beside(self, name: str) -> str:
+        """Return the folder for results: in a run; beside a checkpoint, which training replaces."""
+        if self.is_run:
+            return join(self.path, name)
+        address, mark, options = self.path.partition("?")
+        return f"{address}-{name}{mark}{options}"
+
+    def note(self) -> str | None:
+        """Return what there is to say of the threshold of done, if anything."""
+        if self.stale:
+            return (
+                "note: done was calibrated for other weights, so 0.5 is its threshold; run "
+                "`raydual calibrate` again"
+            )
+        if self.threshold != DONE_THRESHOLD:
+            return f"note: done ends a count above {self.threshold:.4f}, as calibrated"
+        return None
 
     def load(self, device: str | torch.device) -> Counter:
         """Load the models; done ends a count above this subject's threshold.
@@ -78,7 +120,8 @@ class Subject:
         """
         folder = RunFolder.at(self.path)
         name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
-        manifest = json.loads(folder.read(name) or b"{}") | {"done_threshold": threshold}
+        manifest = json.loads(folder.read(name) or b"{}")
+        manifest |= {"done_threshold": threshold, "calibrated_for": self.weights}
         folder.write(name, json.dumps(manifest, indent=1).encode())
 
 

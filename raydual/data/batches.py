@@ -136,6 +136,7 @@ def read_splits(config: Config) -> tuple[list[Unit], list[Unit]]:
             category=data.category,
             min_objects=data.min_objects,
             max_objects=data.max_objects,
+            need_objects=True,
         )
         for split in ("train", "val")
     )

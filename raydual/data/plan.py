@@ -33,8 +33,11 @@ def read_index(
     category: str | None = None,
     min_objects: int = 0,
     max_objects: int | None = None,
+    need_objects: bool = False,
 ) -> list[Unit]:
     """List the eligible rows of a split, reading the category and points columns only.
+
+    need_objects: whether at least one of the images has to have an object.
 
     Raises:
         DataError: the dataset or the split is missing or damaged, has no row of the category, or
@@ -66,7 +69,7 @@ def read_index(
         raise DataError(
             f"{path}: none of {of_category} rows of the {split} split is within {limits}"
         )
-    if not objects:
+    if need_objects and not objects:
         raise DataError(
             f"{path}: no image of the {split} split has an object; coordinates need at least one"
         )

@@ -38,7 +38,7 @@ def absolute(path: str) -> str:
 def join(path: str | Path, name: str) -> str:
     """A file inside a folder: an absolute local path, or a URI that keeps its `?options`."""
     if "://" not in str(path):
-        return f"{open_filesystem(path)[1]}/{name}"
+        return f"{open_filesystem(path)[1].rstrip('/')}/{name}"
     address, mark, options = str(path).partition("?")
     return f"{address.rstrip('/')}/{name}{mark}{options}"
 

@@ -42,7 +42,7 @@ class RunFolder:
         else:
             address, mark, options = open_filesystem(path)[1], "", ""
         storage, _, name = address.rstrip("/").rpartition("/")
-        return cls(f"{storage}{mark}{options}", name)
+        return cls(f"{storage}{mark}{options}" or "/", name)
 
     def exists(self) -> bool:
         """Whether there is anything in the folder yet."""

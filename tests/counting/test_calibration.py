@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from raydual.cli import app
+from raydual.config import load
 from raydual.counting.calibration import best_threshold
 from raydual.counting.closed_loop import Counter
 from raydual.counting.predictions import Prediction
@@ -19,6 +20,7 @@ from raydual.counting.subject import Subject
 from raydual.data.images import decode_image
 from raydual.data.schema import read_rows
 from raydual.errors import CheckpointError
+from raydual.model.counter import DualTaskCounter
 
 
 def counted(true: int, done: list[float], count: int | None = None) -> Prediction:
@@ -30,7 +32,7 @@ def counted(true: int, done: list[float], count: int | None = None) -> Predictio
 def test_a_threshold_by_hand() -> None:
     """Right at the third and the second step, where done is said above 0.3 and below 0.4."""
     found = best_threshold(
-        [counted(2, [0.1, 0.2, 0.4, 0.9]), counted(1, [0.3, 0.45, 0.2]), counted(2, [0, 0, 0])]
+        [counted(2, [0.1, 0.2, 0.4, 0.9]), counted(1, [0.3, 0.45, 0.2]), counted(2, [0, 0, 0])], 4
     )
     assert found.threshold == pytest.approx(0.35)
     assert (found.mae, found.images) == (pytest.approx(1 / 3), 3)
@@ -38,13 +40,13 @@ def test_a_threshold_by_hand() -> None:
 
 
 def test_nothing_better_leaves_a_half() -> None:
-    found = best_threshold([counted(1, [0.1, 0.9]), counted(0, [0.95])])
+    found = best_threshold([counted(1, [0.1, 0.9]), counted(0, [0.95])], 2)
     assert (found.threshold, found.mae, found.mae_before) == (0.5, 0, 0)
 
 
 def test_a_count_that_ended_by_a_repeated_mark_is_no_longer_than_its_marks() -> None:
     """Three steps were asked, two marks made: above the highest probability there are two."""
-    assert best_threshold([counted(2, [0.1, 0.2, 0.3], count=2)]).mae == 0
+    assert best_threshold([counted(2, [0.1, 0.2, 0.3], count=2)], 3).mae == 0
 
 
 def test_thresholds_equal_counting_with_them() -> None:
@@ -58,7 +60,7 @@ def test_thresholds_equal_counting_with_them() -> None:
         ]
         return float(np.mean(errors))
 
-    found = best_threshold(predictions)
+    found = best_threshold(predictions, 9)
     assert found.mae == mae(found.threshold)
     assert found.mae_before == mae(0.5)
     assert found.mae == min(mae(t) for t in np.linspace(0, 1, 4001))
@@ -80,12 +82,44 @@ def test_a_calibrated_run_counts_with_its_threshold(
     assert counter.threshold == Subject.at(own).threshold == stored["threshold"]
     assert Subject.at(own).digest != Subject.at(run).digest
     rows = list(read_rows(dataset, "val"))
-    cap = max(len(row.points) for row in rows) + 10
+    cap = 2 * max(len(row.points) for row in rows) + 10
+    assert stored["max_objects"] == cap
+    assert f"counted to {cap} at the most" in result.output
     for threshold, mae in ((stored["threshold"], stored["mae"]), (0.5, stored["mae_before"])):
         counting = replace(counter, threshold=threshold)
         counts = [counting.count(decode_image(r.image), r.category, cap).count for r in rows]
         errors = [abs(n - len(r.points)) for n, r in zip(counts, rows, strict=True)]
         assert np.mean(errors) == pytest.approx(mae)
+
+
+def set_threshold(folder: Path, threshold: float) -> None:
+    Subject.at(folder).store_threshold(threshold)
+    assert Subject.at(folder).threshold == threshold
+
+
+def test_a_threshold_is_of_the_weights_it_was_found_with(run: Path, tmp_path: Path) -> None:
+    for changed in ("coord", "done"):
+        own = tmp_path / changed
+        shutil.copytree(run, own)
+        assert Subject.at(own).note() is None
+        set_threshold(own, 0.25)
+        assert "above 0.2500, as calibrated" in str(Subject.at(own).note())
+        config = load(None, ["data.image_size=48", "seed=9"])
+        shutil.rmtree(own / f"best_{changed}_checkpoint")
+        model = DualTaskCounter.from_config(config)
+        model.save_pretrained(own / f"best_{changed}_checkpoint")
+        (own / "calibration").mkdir()
+        (own / "calibration" / "calibration.json").write_text("{}")
+        assert Subject.at(own).threshold == Counter.from_run(own).threshold == 0.5
+        assert "calibrated for other weights" in str(Subject.at(own).note())
+
+
+def test_a_checkpoint_alone_has_its_own_threshold(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(run / "best_done_checkpoint", folder)
+    set_threshold(folder, 0.25)
+    assert Counter.from_pretrained(folder).threshold == 0.25
+    assert Subject.at(folder).beside("calibration") == f"{folder}-calibration"
 
 
 @pytest.mark.parametrize("wrong", ["high", 1.5, None])
@@ -94,6 +128,6 @@ def test_a_threshold_that_is_none_is_one_line(run: Path, tmp_path: Path, wrong: 
     shutil.copytree(run / "best_done_checkpoint", folder)
     manifest = json.loads((folder / "raydual.json").read_text())
     (folder / "raydual.json").write_text(json.dumps(manifest | {"done_threshold": wrong}))
-    for load in (Counter.from_pretrained, Subject.at):
+    for read in (Counter.from_pretrained, Subject.at):
         with pytest.raises(CheckpointError, match="expected 0 to 1"):
-            load(folder)
+            read(folder)

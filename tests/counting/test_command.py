@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -144,6 +146,31 @@ def test_what_cannot_be_read_is_named_and_left_out(count: Callable, tmp_path: Pa
     assert (code, len(out.splitlines())) == (1, 1)
 
 
+def test_a_picture_that_cannot_be_written_costs_only_itself(
+    count: Callable, tmp_path: Path
+) -> None:
+    long = f"{'n' * 249}.png"
+    for name in ("a.png", long, "z.png"):
+        noise().save(tmp_path / name)
+    code, out, err = count("a.png", long, "z.png", "--json", "--out", "o", "--category", "fig")
+    assert code == 1
+    assert [entry["picture"] is None for entry in json.loads(out)] == [False, True, False]
+    assert "File name too long" in err
+    assert sorted(os.listdir("o")) == ["a.counted.png", "z.counted.png"]
+
+
+def test_results_that_cannot_be_printed_are_one_line(checkpoint: Path, tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    command = [sys.executable, "-m", "raydual", "count", "a.png", "--csv"]
+    command += ["--checkpoint", str(checkpoint), "--max-objects", "1", "--category", "fig"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["error: cannot print the results: No space left on device"]
+
+
 def test_any_mode_and_size(count: Callable, tmp_path: Path) -> None:
     picture = noise()
     modes = ("1", "L", "P", "RGB", "CMYK", "YCbCr")
@@ -185,6 +212,8 @@ def test_names_folders_and_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found("e.txt", "missing.png", "b.png", "b.png") == ["e.txt", "missing.png", "b.png"]
     assert found("[x].png") == ["[x].png"]
     assert found("**/*.jp*g", "*.JPG") == ["below/f.jpeg", "a.JPG"]
+    assert found("*.png") == ["[x].png", "b.png"]
+    assert found("c.counted.png") == ["c.counted.png"]
     assert found("b.png", ".") == ["b.png", "[x].png", "a.JPG"]
     for names, words in ((["*.bmp"], "no file matches '*.bmp'"), (["folder.png"], "no picture")):
         with pytest.raises(ConfigError, match=words.replace("*", r"\*")):

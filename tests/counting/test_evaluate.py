@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from raydual.cli import app
+from raydual.config import with_values
 from raydual.counting.closed_loop import Counter
 from raydual.counting.evaluate import Evaluated, evaluate
 from raydual.counting.evaluation import Evaluation
@@ -131,6 +134,11 @@ def test_other_settings_are_another_evaluation(val: Evaluation, run: Path, datas
         replace(val, subject=Subject.at(run / "best_done_checkpoint")),
     ]
     assert len({e.fingerprint for e in [val, *others]}) == 5
+    shutil.copytree(dataset, corrected := Path(val.out) / "corrected")
+    copy = replace(val, data=str(corrected))
+    before = copy.fingerprint
+    os.utime(next((corrected / "val").glob("*.parquet")), (0, 0))  # written anew, to the same size
+    assert replace(copy, max_objects=CAP).fingerprint != before
     assert replace(val, out="elsewhere").fingerprint == val.fingerprint
 
 
@@ -153,8 +161,31 @@ def test_one_checkpoint_folder_on_a_test_split_alone_with_an_image_that_cannot_b
     assert (said[rows[0].id]["count"], said[rows[0].id]["true_count"]) == (None, None)
     figures = json.loads((out / "evaluation.json").read_text())
     assert (figures["count/images"], figures["unreadable"]) == (5, 1)
-    assert "baseline_mean/mae" not in figures
+    assert figures["baseline_from"] == dataset  # what the model was trained on
+    trained = [len(row.points) for row in read_rows(dataset, "train")]
+    assert figures["baseline_mean/count"] == pytest.approx(np.mean(trained))
+
+    subject = Subject.at(folder)
+    config = with_values(subject.config, {"data.path": "/nowhere"})
+    lost = Evaluation(
+        replace(subject, config=config), f"{tmp_path}/test-only", "test", str(out), CAP
+    )
+    notes: list[str] = []
+    assert "baseline_mean/mae" not in evaluate(lost, lambda e: notes.append(e.text)).figures
+    assert "there are no constants to compare with" in notes[-1]
     assert rows[0].id in (out / "report.html").read_text()
+
+
+def test_images_without_objects_are_counted(
+    cluster: None, run: Path, dataset: str, tmp_path: Path
+) -> None:
+    rows = [replace(row, points=np.empty((0, 2))) for row in read_rows(dataset, "test")][:3]
+    write_dataset(rows, tmp_path / "none", source="tests")
+    found = evaluate(
+        Evaluation(Subject.at(run), f"{tmp_path}/none", "test", f"{tmp_path}/out", CAP), quiet
+    )
+    assert found.figures["count/images@0"] == 3
+    assert found.figures["count/bias"] == np.mean([p.count for p in found.predictions])
 
 
 def failing(evaluation: Evaluation) -> RaydualError:

@@ -113,7 +113,10 @@ def test_pictures_tell_found_missed_wrong_and_twice_apart() -> None:
 
 @pytest.fixture
 def evaluation(dataset: str) -> Evaluation:
-    subject = Subject(f"/runs/{NASTY}", True, load(), {"coord": 3, "done": None}, "digest", 0.5)
+    epochs = {"coord": 3, "done": None}
+    subject = Subject(
+        f"/runs/{NASTY}", True, load(), epochs, (), "digest", "weights", 0.5, stale=False
+    )
     return Evaluation(subject, dataset, "val", "/nowhere")
 
 

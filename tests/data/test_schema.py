@@ -13,6 +13,7 @@ from raydual.data.schema import (
     CorruptImageError,
     Row,
     decode_image,
+    to_rgb,
     open_filesystem,
     read_manifest,
     read_rows,
@@ -218,6 +219,17 @@ def test_every_mode_becomes_rgb(name):
     image = decode_image(data)
     assert image.mode == "RGB"
     assert image.getpixel((1, 1)) == colour
+
+
+def test_a_pixel_that_is_no_number_leaves_the_others_as_they_are():
+    values = np.linspace(2, 6, 16, dtype=np.float32).reshape(4, 4)
+    values[0, 0], values[3, 3], values[1, 1] = -np.inf, np.inf, np.nan
+    finite = values[np.isfinite(values)]
+    shown = np.asarray(to_rgb(Image.fromarray(values)))[..., 0]
+    low, high = finite.min(), finite.max()
+    assert (shown[0, 0], shown[1, 1], shown[3, 3]) == (0, 0, 255)
+    assert shown[2, 2] == int((values[2, 2] - low) / (high - low) * 255)
+    assert (np.asarray(to_rgb(Image.new("F", (2, 2), float("nan")))) == 0).all()
 
 
 def test_exif_orientation_is_applied():

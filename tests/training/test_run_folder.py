@@ -99,6 +99,11 @@ def test_an_incomplete_checkpoint_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_at_the_root_is_found_there() -> None:
+    folder = RunFolder.at("/model")
+    assert (folder.path, folder.name) == ("/model", "model")
+
+
 def test_metrics_are_keyed_by_epoch(folder: RunFolder) -> None:
     for epoch, loss in ((1, 0.9), (2, 0.8), (3, 0.7), (2, 0.5)):
         folder.record(epoch, {"loss": loss})
