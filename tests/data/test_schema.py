@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from raydual.data import schema, storage
+from raydual.data.images import to_rgb
 from raydual.data.schema import (
     CorruptImageError,
     Row,
     decode_image,
-    to_rgb,
     open_filesystem,
     read_manifest,
     read_rows,
