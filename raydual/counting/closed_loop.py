@@ -94,9 +94,7 @@ class Counter:
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
         """
         model = DualTaskCounter.from_pretrained(folder, device)
-        heads = (Path(folder) / HEADS_FILE).read_bytes()
-        threshold = stored_threshold(read_manifest(Path(folder)), weights_digest(heads, heads))
-        return cls(model, model, DONE_THRESHOLD if threshold is None else threshold)
+        return cls(model, model, _threshold(Path(folder), Path(folder)))
 
     @classmethod
     def from_run(cls, run: str | Path, device: str | torch.device = "cpu") -> Counter:
@@ -114,9 +112,7 @@ class Counter:
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
             first = DualTaskCounter.from_pretrained(coord, device)
-            heads = [(path / HEADS_FILE).read_bytes() for path in (coord, done)]
-            stored = stored_threshold(read_manifest(done), weights_digest(*heads))
-            threshold = DONE_THRESHOLD if stored is None else stored
+            threshold = _threshold(coord, done)
             if same_weights(coord, done):
                 return cls(first, first, threshold)
             other = DualTaskCounter.from_pretrained(done, device, base=first)
@@ -218,6 +214,13 @@ class Counter:
             count.add(count.box.clip(choices), mark, repeat_radius)
             if not count.stopped and len(count.found) == max_objects:
                 count.stopped = "max_objects"
+
+
+def _threshold(coord: Path, done: Path) -> float:
+    """Return the probability above which two checkpoints' done is believed: stored, or 0.5."""
+    heads = [(folder / HEADS_FILE).read_bytes() for folder in (coord, done)]
+    stored = stored_threshold(read_manifest(done), weights_digest(*heads))
+    return DONE_THRESHOLD if stored is None else stored
 
 
 def stored_threshold(manifest: Mapping[str, Any], weights: str) -> float | None:

@@ -57,14 +57,13 @@ class Subject:
         is_run = folder.read(MANIFEST) is None
         below = {t.name: f"{best_of(t.name)}/" if is_run else "" for t in TASKS}
         manifests = {task: _manifest(folder, part) for task, part in below.items()}
-        digest = hashlib.blake2b(digest_size=16)
-        for part in below.values():
-            for name in (MANIFEST, HEADS_FILE):
-                digest.update(folder.read(part + name) or b"")
-        config = build(manifests[COORD.name]["config"])
         weights = weights_digest(
             *(folder.read(part + HEADS_FILE) or b"" for part in below.values())
         )
+        digest = hashlib.blake2b(weights.encode(), digest_size=16)
+        for part in below.values():
+            digest.update(folder.read(part + MANIFEST) or b"")
+        config = build(manifests[COORD.name]["config"])
         stored = stored_threshold(manifests[DONE.name], weights)
         tried = "done_threshold" in manifests[DONE.name] or (
             is_run and folder.read(f"{CALIBRATION}/{CALIBRATION_FILE}") is not None

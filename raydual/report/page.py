@@ -38,11 +38,12 @@ def open_folder(path: str) -> RunFolder:
             "as runs/NAME"
         )
     if not _is_search(folder) and not any(map(folder.read, (METRICS_FILE, CONFIG_FILE))):
-        if trial := folder.read("trial.json"):
-            told = json.loads(trial)
-            reason = f" ({told['reason']})" if told["reason"] else ""
+        from raydual.tuning.files import read_record
+
+        if trial := read_record(folder):
+            reason = f" ({trial.reason})" if trial.reason else ""
             raise ConfigError(
-                f"{path} is a trial without an epoch so far, {told['state']}{reason}; "
+                f"{path} is a trial without an epoch so far, {trial.state}{reason}; "
                 "its values are on the page of its search"
             )
         raise ConfigError(

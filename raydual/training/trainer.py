@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -137,9 +138,9 @@ def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
     scale = config.scale
     have = sum(node.get("CPU", 0.0) for node in nodes)
     need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
-    slots = sum(int(node.get("CPU", 0.0) / scale.cpus_per_worker + 1e-9) for node in nodes)
+    slots = room(nodes, scale.cpus_per_worker)
     if have < need or slots < scale.num_workers:
-        most = min(slots, int((have - DATA_CPUS) / scale.cpus_per_worker + 1e-9))
+        most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
         raise ConfigError(
             f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
             f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
@@ -152,6 +153,17 @@ def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
             f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
             f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
         )
+
+
+def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:
+    """Return how many processes find room on the nodes, each whole on one of them."""
+    parts = {kind: part for kind, part in (("CPU", cpu), ("GPU", gpu)) if part > 0}
+    return sum(min(times(p, node.get(kind, 0.0)) for kind, p in parts.items()) for node in nodes)
+
+
+def times(part: float, whole: float) -> int:
+    """Return how often a part goes into a whole, rounding errors aside."""
+    return math.floor(whole / part + 1e-9)
 
 
 @contextlib.contextmanager

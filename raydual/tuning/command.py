@@ -13,7 +13,6 @@ from raydual.config import with_values
 from raydual.config_tree import Config
 from raydual.tuning.checks import load_search
 from raydual.tuning.files import SearchFolder
-from raydual.tuning.replay import with_costs
 from raydual.tuning.search import new_search, resumed_search, run_search
 from raydual.tuning.space import Search, split_key
 from raydual.tuning.table import SearchTable, print_results
@@ -49,7 +48,7 @@ def _run(folder: SearchFolder, search: Search, config: Config) -> bool:
     keys = [part for key in search.sampled for part in split_key(key)]
     with SearchTable(search.trials, keys) as table:
         for record in folder.trials():
-            history = with_costs(folder.trial(record.name).history(), config.scale.num_workers)
+            history = folder.history(record.name, config.scale.num_workers)
             table.recall(record, history[-1] if history else {})
         try:
             found = run_search(folder, search, config, table)

@@ -28,6 +28,7 @@ from raydual.config_tree import Config
 from raydual.data.storage import join, open_filesystem
 from raydual.errors import ConfigError
 from raydual.training.run_folder import RunFolder
+from raydual.tuning.replay import with_costs
 from raydual.tuning.space import Search, build_search
 
 SEARCH_FILE = "search.yaml"
@@ -139,9 +140,19 @@ class SearchFolder:
         names = sorted(e.base_name for e in entries if e.type == pafs.FileType.Directory)
         records = []
         for name in names:
-            if (content := self.trial(name).read(TRIAL_FILE)) is not None:
-                records.append(TrialRecord(name=name, **json.loads(content)))
+            if (record := read_record(self.trial(name))) is not None:
+                records.append(record)
         return records
+
+    def history(self, name: str, workers: int) -> list[dict[str, Any]]:
+        """Return a trial's epochs so far, with their costs; see `with_costs`."""
+        return with_costs(self.trial(name).history(), workers)
+
+
+def read_record(trial: RunFolder) -> TrialRecord | None:
+    """Return what trial.json says in the folder of a trial; None in that of a run."""
+    content = trial.read(TRIAL_FILE)
+    return None if content is None else TrialRecord(name=trial.name, **json.loads(content))
 
 
 def _runs(pid: int, started: float) -> bool:

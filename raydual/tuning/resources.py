@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
 from raydual.config import with_values
 from raydual.config_tree import Config
 from raydual.errors import ConfigError
-from raydual.training.trainer import DATA_CPUS
+from raydual.training.trainer import DATA_CPUS, room, times
 from raydual.tuning.space import Search
 
 DRIVER_CPUS = 0.01
@@ -59,32 +58,23 @@ def check_capacity(search: Search, config: Config, nodes: Sequence[Mapping[str, 
     gpu = float(workers) if nested and scale.use_gpu else own.get("GPU", 0.0)
     cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     if nested:
-        fitting = _room(nodes, scale.cpus_per_worker, float(scale.use_gpu)) // workers
-        fitting = max(0, min(fitting, _times(cpu, cpus - spare)))
+        fitting = room(nodes, scale.cpus_per_worker, float(scale.use_gpu)) // workers
+        fitting = max(0, min(fitting, times(cpu, cpus - spare)))
     else:
-        fitting = _room(nodes, cpu, gpu)
+        fitting = room(nodes, cpu, gpu)
     wanted = search.concurrency or max(1, min(fitting, search.trials))
     if wanted > fitting:
         trial = f"({own['CPU']:g} for its driver + {workers} workers x {scale.cpus_per_worker:g})"
         each = trial if nested else f"{cpu:g}"
         data = f" + {spare:g} for Ray Data" if spare else ""
+        none = "" if fitting else " and not one trial fits"
+        advice = f"at most concurrency={fitting} fits; lower it, or" if fitting else "lower"
         raise ConfigError(
             f"{wanted} trials at a time x {each}{data} = {wanted * cpu + spare:g} CPUs"
             + (f" and {wanted * gpu:g} GPUs" if gpu else "")
             + f", but the largest allowed cluster has {cpus:g} CPUs"
             + (f" and {gpus:g} GPUs" if gpu else "")
-            + f" on {len(nodes)} node(s){' and not one trial fits' * (not fitting)}: "
-            + (f"at most concurrency={fitting} fits; lower it, or" if fitting else "lower")
-            + " resources.cpu, resources.gpu or scale.num_workers"
+            + f" on {len(nodes)} node(s){none}: "
+            + f"{advice} resources.cpu, resources.gpu or scale.num_workers"
         )
     return wanted
-
-
-def _room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float) -> int:
-    """Return how many processes find room, each whole on one node."""
-    parts = {kind: part for kind, part in (("CPU", cpu), ("GPU", gpu)) if part > 0}
-    return sum(min(_times(p, node.get(kind, 0.0)) for kind, p in parts.items()) for node in nodes)
-
-
-def _times(part: float, whole: float) -> int:
-    return math.floor(whole / part + 1e-9)

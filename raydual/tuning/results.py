@@ -6,6 +6,7 @@ import json
 import math
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from raydual.config_tree import Config
 from raydual.tasks import TASKS
 from raydual.training.checkpoint import CHECKPOINTS
 from raydual.tuning.files import SearchFolder, TrialRecord
-from raydual.tuning.replay import ending, pairs, with_costs
+from raydual.tuning.replay import ending, pairs
 from raydual.tuning.space import PATIENCES, Search, most_epochs, split_key
 
 OBJECTIVES = (*(task.best for task in TASKS), "cost")
@@ -49,7 +50,8 @@ def summary(path: str) -> dict[str, Any]:
     folder = SearchFolder(path)
     search, config = folder.settings()
     state = folder.state()
-    trials = [_trial(folder, record, search, config, state) for record in folder.trials()]
+    records = [_as_it_is(record, state) for record in folder.trials()]
+    trials = [_trial(folder, record, search, config) for record in records]
     outcomes = [o for trial in trials for o in trial["outcomes"]]
     best = front(outcomes)
     found: dict[str, Any] = {
@@ -202,17 +204,23 @@ def trial_config(record: TrialRecord, config: Config, trials_path: str) -> Confi
     return with_values(config, record.values | own)
 
 
+def _as_it_is(record: TrialRecord, driver: str) -> TrialRecord:
+    """Return a trial's record; one at work is interrupted with its driver."""
+    if record.state == "running" and driver == "interrupted":
+        return replace(record, state=driver)
+    return record
+
+
 def _trial(
-    folder: SearchFolder, record: TrialRecord, search: Search, base: Config, state: str
+    folder: SearchFolder, record: TrialRecord, search: Search, base: Config
 ) -> dict[str, Any]:
-    """Return a trial; state: the driver's, with whom a trial at work is interrupted."""
     config = trial_config(record, base, folder.trials_path)
-    history = with_costs(folder.trial(record.name).history(), config.scale.num_workers)
+    history = folder.history(record.name, config.scale.num_workers)
     outcomes = outcomes_of(history, record.name, config, search)
     last = history[-1] if history else {}
     return {
         "trial": record.name,
-        "state": state if record.state == "running" and state == "interrupted" else record.state,
+        "state": record.state,
         "reason": record.reason,
         "values": {key: value_of(config, key) for key in _keys(search)},
         "config": config.to_yaml(),

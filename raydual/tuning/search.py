@@ -23,7 +23,6 @@ from raydual.training.trackers import Note
 from raydual.training.trainer import RAY_FOLDER, connected
 from raydual.tuning.checks import check_space
 from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord
-from raydual.tuning.replay import with_costs
 from raydual.tuning.resources import check_capacity, needs, with_resources
 from raydual.tuning.results import drop_checkpoints, write_results
 from raydual.tuning.schedulers import TwoTaskHalving, make_scheduler
@@ -187,8 +186,8 @@ def _scheduler(folder: SearchFolder, search: Search, config: Config) -> TrialSch
     scheduler = make_scheduler(search, most_epochs(search, config))
     if isinstance(scheduler, TwoTaskHalving):
         for record in folder.trials():
-            history = folder.trial(record.name).history()
-            scheduler.remember(record.name, with_costs(history, config.scale.num_workers))
+            history = folder.history(record.name, config.scale.num_workers)
+            scheduler.remember(record.name, history)
     return scheduler
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -24,6 +23,8 @@ COLOURS = {"running": "cyan", "finished": "green", "stopped": "yellow"}
 REFRESH_S = 0.5
 WIDTH = 120
 """Of what is written to a file or a pipe."""
+REASON = 60
+"""The most characters of a state with its reason."""
 
 BESTS = [f"best {task.name}" for task in TASKS]
 
@@ -90,9 +91,9 @@ class SearchTable:
             table.add_column(heading, justify="left" if heading in ("trial", "state") else "right")
         for record, metrics in self._visible():
             state = f"{record.state}: {record.reason}" if record.reason else record.state
-            state = textwrap.shorten(state, 60, placeholder="…")
-            colour = COLOURS.get(record.state, "red")
-            table.add_row(*map(Text, self._cells(record, metrics)), Text(state, colour))
+            shown = Text(state, COLOURS.get(record.state, "red"))
+            shown.truncate(REASON, overflow="ellipsis")
+            table.add_row(*map(Text, self._cells(record, metrics)), shown)
         return table
 
     def _visible(self) -> list[tuple[TrialRecord, Mapping[str, Any]]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raydual.counting.annotate import LARGEST, MARK, SMALLEST, annotate, fit, save_gif
+from raydual.counting.annotate import LARGEST, MARK, NEWEST, SMALLEST, annotate, fit, save_gif
 from raydual.counting.closed_loop import Counted
 
 
@@ -68,3 +68,19 @@ def test_frames_grow_mark_by_mark(tmp_path: Path, objects: int) -> None:
     assert all(pixels > 20 for pixels in changed)
     assert sum(durations) <= 18_000
     assert durations[-1] == 2500
+
+
+def test_marks_keep_their_colours_on_a_photograph(tmp_path: Path) -> None:
+    """Of 255 colours chosen for these pixels none is a mark's."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 255, (300, 400, 3), dtype=np.uint8))
+    points = rng.uniform((10, 10), (390, 290), (60, 2)).tolist()
+    result = counted(points)
+    save_gif(tmp_path / "a.gif", image, result.points, result, "pear")
+    with Image.open(tmp_path / "a.gif") as animation:
+        for frame in (1, 30, 60):
+            animation.seek(frame)
+            x, y = np.array(points[frame - 1]) * 480 / 400
+            assert NEWEST in colour_near(animation.convert("RGB"), x, y, 9)
+        x, y = np.array(points[0]) * 480 / 400
+        assert MARK in colour_near(animation.convert("RGB"), x, y, 9)

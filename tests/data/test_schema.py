@@ -209,6 +209,9 @@ def modes() -> dict[str, tuple[bytes, tuple[int, int, int]]]:
         "CMYK": (encoded(Image.new("CMYK", (4, 4), (0, 0, 0, 0)), "TIFF"), (255, 255, 255)),
         "grey JPEG": (encoded(Image.new("L", (4, 4), 7), "JPEG"), (7, 7, 7)),
         "float": (encoded(Image.new("F", (4, 4), 0.5), "TIFF"), (0, 0, 0)),
+        "JPEG 2000": (encoded(Image.new("RGB", (4, 4), (9, 99, 0)), "JPEG2000"), (9, 99, 0)),
+        "AVIF": (encoded(Image.new("RGB", (8, 8), "white"), "AVIF"), (255, 255, 255)),
+        "ICO": (encoded(Image.new("RGB", (16, 16), (0, 0, 255)), "ICO"), (0, 0, 255)),
         "GIF": (encoded(Image.new("RGB", (4, 4), (0, 0, 255)), "GIF"), (0, 0, 255)),
     }
 
@@ -259,6 +262,6 @@ def test_what_is_no_image_is_a_data_error(name):
 
 
 def test_decompression_bomb_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(CorruptImageError):
-        decode_image(encoded(Image.new("L", (100, 100))))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
+    with pytest.raises(CorruptImageError, match="more than 2 million pixels"):
+        decode_image(encoded(Image.new("L", (1500, 1500))))
