@@ -8,6 +8,7 @@ from torch import Tensor
 
 NEAR, FAR = 0.05, 0.1
 CELL_WEIGHT = 0.05
+LEFT_WEIGHT = 0.2
 
 
 def three_stage_loss(distance: Tensor) -> Tensor:
@@ -69,12 +70,16 @@ def cells_of(points: Tensor, mask: Tensor, grid: tuple[int, int]) -> Tensor:
 def left_loss(scores: Tensor, held: Tensor) -> Tensor:
     """Return what teaches the done head where something is left, shape (B,).
 
-    The binary cross-entropy of each cell, summed over the cells, times 0.05.
+    The focal loss (Lin et al. 2017, without its class weight, exponent 2) of each cell, summed
+    over the cells, times 0.2: of the many cells that hold nothing, those that look as if they did
+    count.
 
     scores: (B, cells) logits; held: (B, cells) in {0, 1}, see `cells_of`.
     """
-    each = F.binary_cross_entropy_with_logits(scores.float(), held, reduction="none")
-    return CELL_WEIGHT * each.sum(dim=1)
+    scores = scores.float()
+    wrong = (held - scores.sigmoid()).abs()
+    each = F.binary_cross_entropy_with_logits(scores, held, reduction="none")
+    return LEFT_WEIGHT * (wrong**2 * each).sum(dim=1)
 
 
 def done_loss(logit: Tensor, label: Tensor) -> Tensor:

@@ -134,9 +134,11 @@ def judge_coord(output: Position, target: Target, grid: tuple[int, int]) -> Judg
         "within_5px": ((errors <= 5).float(), valid),
     }
     objective = loss
-    if output.scores is not None and output.positions is not None:
-        objective = pointing_loss(output.scores, output.positions, wanted, grid)
-        figures["loss_pointing"] = (objective, valid)
+    if output.scores is not None and output.positions is not None and output.left is not None:
+        pointing = pointing_loss(output.scores, output.positions, wanted, grid)
+        left = left_loss(output.left, cells_of(target.left, target.left_mask, grid))
+        objective = pointing + left
+        figures |= {"loss_pointing": (pointing, valid), "loss_left": (left, valid)}
     return Judgement(objective, figures, {"px_median": (errors, valid)})
 
 

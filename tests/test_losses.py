@@ -8,6 +8,7 @@ from raydual.losses import (
     cells_of,
     distance_loss,
     done_loss,
+    left_loss,
     pointing_loss,
     three_stage_loss,
 )
@@ -66,6 +67,14 @@ def test_pointing_loss_does_not_move_the_other_cells() -> None:
 def test_done_loss_by_hand() -> None:
     loss = done_loss(torch.tensor([0.0, 2.0]), torch.tensor([1.0, 0.0]))
     torch.testing.assert_close(loss, torch.tensor([math.log(2), math.log(1 + math.exp(2))]))
+
+
+def test_left_loss_by_hand_hardly_counts_cells_that_are_right() -> None:
+    scores, held = torch.tensor([[0.0, 2.0, -2.0]]), torch.tensor([[1.0, 1.0, 1.0]])
+    chance = [0.5, 1 / (1 + math.exp(-2)), 1 / (1 + math.exp(2))]
+    expected = 0.2 * sum((1 - p) ** 2 * -math.log(p) for p in chance)
+    torch.testing.assert_close(left_loss(scores, held), torch.tensor([expected]))
+    torch.testing.assert_close(left_loss(-scores, 1 - held), torch.tensor([expected]))
 
 
 def test_cells_of_by_hand_leave_padding_out() -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from raydual.config import load
+from raydual.losses import left_loss
 from raydual.model.heads import Position, Verdict
 from raydual.tasks import (
     COORD,
@@ -63,11 +64,14 @@ def test_loss_coord_is_that_of_the_position_read_out() -> None:
     wanted = target(torch.tensor([[[0.0, 0.0]]]), torch.ones(1, 1, dtype=torch.bool))
     position = torch.tensor([[1.0, 0.0]])
     positions = torch.tensor([[[-0.5, 0.0], [0.0, 0.0]]])
-    judged = judge_coord(Position(position, torch.zeros(1, 2), positions), wanted, (1, 2))
+    head_says = Position(position, torch.zeros(1, 2), positions, torch.zeros(1, 2))
+    judged = judge_coord(head_says, wanted, (1, 2))
     assert float(judged.figures["loss_coord"][0]) == pytest.approx(0.2125)
     assert float(judged.figures["loss_pointing"][0]) == pytest.approx(0.05 * np.log(2))
     assert float(judged.figures["loss_x"][0]) == pytest.approx(1.0)
     assert float(judged.medians["px_median"][0]) == pytest.approx(192)
+    taught = left_loss(torch.zeros(1, 2), torch.zeros(1, 2))
+    assert float(judged.objective) == pytest.approx(0.05 * np.log(2) + float(taught))
 
 
 def test_the_done_task_is_judged_by_its_verdict_and_taught_where_something_is_left() -> None:
@@ -84,8 +88,7 @@ def test_the_done_task_is_judged_by_its_verdict_and_taught_where_something_is_le
     judged = judge_done(verdict, wanted, (1, 2))
     loss = torch.tensor([np.log(2), np.log(1 + np.exp(-2))], dtype=torch.float32)
     torch.testing.assert_close(judged.figures["loss_done"][0], loss)
-    cells = [2 * np.log(1 + np.exp(-1)), np.log(1 + np.exp(3)) + np.log(1 + np.exp(-3))]
-    taught = 0.05 * torch.tensor(cells, dtype=torch.float32)
+    taught = left_loss(verdict.left, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
     torch.testing.assert_close(judged.figures["loss_left"][0], taught)
     torch.testing.assert_close(judged.objective, loss + taught)
 

@@ -1,7 +1,8 @@
 """Heads: from the trunk's last hidden state to a position or a logit, in float32.
 
-Every head takes the hidden states of the readout tokens `<x> <y> <done>`, (B, 3, D), and of the
-image tokens in raster order, (B, rows * columns, D).
+Every head takes the hidden states of the readout tokens `<x> <y> <done>`, (B, 3, D), of the image
+tokens in raster order, (B, rows * columns, D), and of the category, (B, D). The category is given
+apart because a trunk trained from nothing needs long to carry it over to a hundred image tokens.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 X, Y, DONE = 0, 1, 2
@@ -22,11 +24,13 @@ class Position(NamedTuple):
     position: (B, 2), x and y in [-1, 1] of the canvas: what is read out.
     scores: (B, cells) logits, one a grid cell; None from a head without a grid.
     positions: (B, cells, 2): what each cell would answer; None likewise.
+    left: (B, cells) logits that an object without a mark lies in a cell; None likewise.
     """
 
     position: Tensor
     scores: Tensor | None = None
     positions: Tensor | None = None
+    left: Tensor | None = None
 
     def ranked(self) -> tuple[Tensor, Tensor]:
         """Return all positions (B, n, 2), the likeliest first, and how likely each is, (B, n).
@@ -39,19 +43,41 @@ class Position(NamedTuple):
         return self.positions.gather(1, order[:, :, None].expand(-1, -1, 2)), chances
 
 
-class PointingHead(nn.Module):
-    """A query from the readout tokens scores every image token; the strongest one answers.
+class LeftHead(nn.Module):
+    """Says of each cell whether an object of the category without a mark lies in it.
 
-    A cell's key knows its place in the grid, which a trunk with relative positions would first
-    have to learn. Each cell predicts an offset from its own centre, at most one cell's side in x
-    and in y. The position is that of the strongest cell: an average over cells would land between
-    two objects that are equally next.
+    It starts undecided: with a bias towards the many empty cells, the focal loss that teaches it
+    hardly sees at first what lies in the others.
+    """
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.asked = nn.Linear(2 * hidden_size, 2 * hidden_size)
+        self.cell = nn.Linear(hidden_size, 2 * hidden_size)
+        self.score = nn.Linear(2 * hidden_size, 1)
+        nn.init.zeros_(self.score.bias)
+
+    def forward(self, readout: Tensor, cells: Tensor, category: Tensor) -> Tensor:
+        """(B, D), (B, cells, D), (B, D) -> logits (B, cells)."""
+        asked = self.asked(torch.cat([readout, category], dim=1).float())
+        return self.score(F.gelu(self.cell(cells.float()) + asked[:, None])).squeeze(2)
+
+
+class PointingHead(nn.Module):
+    """A query from readout tokens and category scores every image token; the strongest answers.
+
+    A cell's score says how likely it holds an object without a mark and, among those that do, how
+    early that one comes. A cell's key knows its place in the grid, which a trunk with relative
+    positions would first have to learn. Each cell predicts an offset from its own centre, at most
+    one cell's side in x and in y. The position is that of the strongest cell: an average over
+    cells would land between two objects that are equally next.
     """
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.query = _mlp(2 * hidden_size, hidden_size, hidden_size)
+        self.query = _mlp(3 * hidden_size, hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
+        self.left = LeftHead(hidden_size)
         self.place = nn.Parameter(torch.randn(grid[0] * grid[1], hidden_size) * PLACE_STD)
         self.offset = nn.Sequential(nn.GELU(), nn.Linear(hidden_size, 2))
         self.scale = 1 / math.sqrt(hidden_size)
@@ -62,16 +88,18 @@ class PointingHead(nn.Module):
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("steps", steps, persistent=False)
 
-    def forward(self, readouts: Tensor, cells: Tensor) -> Position:
-        """(B, 3, D), (B, cells, D) -> the position read out, all scores, all cells' positions."""
-        query = self.query(readouts[:, [X, Y]].float().flatten(1))
+    def forward(self, readouts: Tensor, cells: Tensor, category: Tensor) -> Position:
+        """(B, 3, D), (B, cells, D), (B, D) -> the position read out, all scores and positions."""
+        asked = [readouts[:, X], readouts[:, Y], category]
+        query = self.query(torch.cat(asked, dim=1).float())
         keys = self.key(cells.float()) + self.place
-        scores = torch.einsum("bd,bcd->bc", query, keys) * self.scale
+        left = self.left(readouts[:, X], cells, category)
+        scores = torch.einsum("bd,bcd->bc", query, keys) * self.scale + F.logsigmoid(left)
         offsets = self.offset(keys + query[:, None]).tanh()
         positions = (self.centres + offsets * self.steps).clamp(-1, 1)
         best = scores.argmax(dim=1)
         position = positions[torch.arange(len(best), device=best.device), best]
-        return Position(position, scores, positions)
+        return Position(position, scores, positions, left)
 
 
 class MLPCoordHead(nn.Module):
@@ -82,8 +110,8 @@ class MLPCoordHead(nn.Module):
         self.x_head = _mlp(hidden_size, hidden_size, 1)
         self.y_head = _mlp(hidden_size, hidden_size, 1)
 
-    def forward(self, readouts: Tensor, cells: Tensor) -> Position:
-        """(B, 3, D), ignored -> positions (B, 2) within [-1, 1]."""
+    def forward(self, readouts: Tensor, cells: Tensor, category: Tensor) -> Position:
+        """(B, 3, D), ignored, ignored -> positions (B, 2) within [-1, 1]."""
         x, y = self.x_head(readouts[:, X].float()), self.y_head(readouts[:, Y].float())
         return Position(torch.cat([x, y], dim=1).tanh())
 
@@ -102,25 +130,23 @@ class DoneHead(nn.Module):
     """Nothing is left: an MLP on the hidden state of `<done>`, less what any cell still holds.
 
     Done is a negated OR over the image: one object without a mark, wherever it is, decides. So
-    each cell says, beside the readout, whether it holds one, and the soft maximum of that over
-    the cells is subtracted from what the readout alone says.
+    each cell says, beside readout and category, whether it holds one, and the soft maximum of
+    that over the cells is subtracted from what the readout alone says.
     """
 
     def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
         super().__init__()
-        self.done_head = _mlp(hidden_size, hidden_size, 1)
-        self.readout = nn.Linear(hidden_size, hidden_size)
-        self.cell = nn.Linear(hidden_size, hidden_size)
-        score = nn.Linear(hidden_size, 1)
-        # few cells hold an object; together they start undecided
-        nn.init.constant_(score.bias, -math.log(grid[0] * grid[1]))
-        self.left = nn.Sequential(nn.GELU(), score)
+        answer = nn.Linear(hidden_size, 1)
+        # about what is subtracted at first, so that training starts undecided
+        nn.init.constant_(answer.bias, math.log(grid[0] * grid[1]))
+        self.done_head = nn.Sequential(nn.Linear(hidden_size, hidden_size), nn.GELU(), answer)
+        self.left = LeftHead(hidden_size)
 
-    def forward(self, readouts: Tensor, cells: Tensor) -> Verdict:
-        """(B, 3, D), (B, cells, D) -> the verdict, and what it is made of."""
-        done = readouts[:, DONE].float()
-        left = self.left(self.cell(cells.float()) + self.readout(done)[:, None]).squeeze(2)
-        return Verdict(self.done_head(done).squeeze(1) - left.logsumexp(dim=1), left)
+    def forward(self, readouts: Tensor, cells: Tensor, category: Tensor) -> Verdict:
+        """(B, 3, D), (B, cells, D), (B, D) -> the verdict, and what it is made of."""
+        left = self.left(readouts[:, DONE], cells, category)
+        alone = self.done_head(readouts[:, DONE].float()).squeeze(1)
+        return Verdict(alone - left.logsumexp(dim=1), left)
 
 
 COORD_HEADS: dict[str, type[nn.Module]] = {"pointing": PointingHead, "mlp": MLPCoordHead}

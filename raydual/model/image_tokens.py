@@ -1,13 +1,16 @@
 """From pixels to what a vision tower takes, and the grid of image tokens that comes out of it."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AutoModel
 
 from raydual.errors import ConfigError
+
+Layout = Literal["packed", "tiled", "plain"]
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class ImageTokens:
         patch: side of a patch in pixels.
         merge: patches along a side of an image token; a cell is `patch * merge` pixels wide.
         frames: times that the image is repeated along time in a patch (packed layout only).
-        packed: True for the layout of the Qwen-VL families, all patches of a batch in one list;
-            False for that of Idefics3 and SmolVLM, a picture an image.
+        layout: `packed`, all patches of a batch in one list (Qwen-VL); `tiled`, a picture is one
+            tile of its image (Idefics3, SmolVLM); `plain`, a picture an image (FastVLM).
         largest: longest side in pixels that has positions of its own; None where any has.
         token_id: id of the placeholder that stands for an image token in the prompt.
     """
@@ -29,7 +32,7 @@ class ImageTokens:
     patch: int
     merge: int
     frames: int
-    packed: bool
+    layout: Layout
     largest: int | None
     token_id: int
 
@@ -41,21 +44,18 @@ class ImageTokens:
             ConfigError: the family lays its image tokens out in another way.
         """
         vision: Any = getattr(config, "vision_config", None)
-        packed = hasattr(vision, "spatial_merge_size")
-        if not packed and not (hasattr(vision, "patch_size") and hasattr(config, "scale_factor")):
-            raise ConfigError(
-                f"model.trunk is of the family {config.model_type!r}, whose image tokens raydual "
-                "cannot lay out as a grid; use one of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, SmolVLM, "
-                "Idefics3."
-            )
-        return cls(
-            family=config.model_type,
-            patch=vision.patch_size,
-            merge=vision.spatial_merge_size if packed else config.scale_factor,
-            frames=vision.temporal_patch_size if packed else 1,
-            packed=packed,
-            largest=None if packed else vision.image_size,
-            token_id=config.image_token_id,
+        family, token_id = config.model_type, getattr(config, "image_token_id", -1)
+        if hasattr(vision, "spatial_merge_size"):
+            patch, merge = vision.patch_size, vision.spatial_merge_size
+            return cls(family, patch, merge, vision.temporal_patch_size, "packed", None, token_id)
+        if hasattr(vision, "patch_size") and hasattr(config, "scale_factor"):
+            side = vision.image_size
+            return cls(family, vision.patch_size, config.scale_factor, 1, "tiled", side, token_id)
+        if family == "fast_vlm":
+            return cls(family, _stride(vision), 1, 1, "plain", None, token_id)
+        raise ConfigError(
+            f"model.trunk is of the family {family!r}, whose image tokens raydual cannot lay out "
+            "as a grid; use one of Qwen2-VL, Qwen2.5-VL, Qwen3-VL, SmolVLM, Idefics3, FastVLM."
         )
 
     def grid(self, image_size: int) -> tuple[int, int]:
@@ -86,12 +86,14 @@ class ImageTokens:
         Returns:
             `pixel_values`, and `image_grid_thw` (B, 3) in the packed layout: patches in time,
             height and width. `pixel_values` is (B * patches, 3 * frames * patch * patch) packed,
-            where the patches of a cell follow each other; (B, 1, 3, S, S) otherwise.
+            where the patches of a cell follow each other; (B, 1, 3, S, S) tiled; (B, 3, S, S)
+            plain.
         """
         batch, size = images.shape[:2]
-        if not self.packed:
+        if self.layout != "packed":
             pictures = np.stack([values[c][images[..., c]] for c in range(3)], axis=1)
-            return {"pixel_values": torch.from_numpy(pictures[:, None])}
+            pictures = pictures[:, None] if self.layout == "tiled" else pictures
+            return {"pixel_values": torch.from_numpy(pictures)}
         rows, patch, merge = size // (self.patch * self.merge), self.patch, self.merge
         cells = images.reshape(batch, rows, merge, patch, rows, merge, patch, 3)
         cells = cells.transpose(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3, patch, patch)
@@ -103,3 +105,14 @@ class ImageTokens:
             "pixel_values": torch.from_numpy(patches.reshape(len(cells), -1)),
             "image_grid_thw": torch.tensor([[1, side, side]]).repeat(batch, 1),
         }
+
+
+def _stride(vision: Any) -> int:
+    """How many pixels of side a position of a convolutional tower's output stands for.
+
+    Found by its shapes alone: on torch's `meta` device nothing is computed or allocated.
+    """
+    side = 512
+    with torch.device("meta"):
+        features = AutoModel.from_config(vision)(torch.empty(1, 3, side, side)).last_hidden_state
+    return side // int(features.shape[-1])

@@ -103,8 +103,9 @@ class Prompter:
             num_marked: B numbers of objects already marked, 0 or more.
 
         Returns:
-            `input_ids` and `attention_mask`, (B, L) int64, `pixel_values` in the family's layout,
-            and for the Qwen-VL families `image_grid_thw` (B, 3) and `position_ids` (3, B, L).
+            `input_ids` and `attention_mask`, (B, L) int64; `category_mask` (B, L) bool, the tokens
+            of the category; `pixel_values` in the family's layout; and for the Qwen-VL families
+            `image_grid_thw` (B, 3) and `position_ids` (3, B, L).
         """
         expected = (len(categories), self.image_size, self.image_size, 3)
         if images.shape != expected or images.dtype != np.uint8:
@@ -117,20 +118,26 @@ class Prompter:
     def _text_inputs(
         self, categories: Sequence[str], num_marked: Sequence[int]
     ) -> dict[str, Tensor]:
-        starts = [
-            self._head + self._category_ids(category) + self._count_ids(int(number))
-            for category, number in zip(categories, num_marked, strict=True)
-        ]
+        named = [self._category_ids(category) for category in categories]
+        counts = [self._count_ids(int(number)) for number in num_marked]
+        starts = [self._head + n + c for n, c in zip(named, counts, strict=True)]
         longest = max(map(len, starts))
         ids = np.full((len(starts), longest + len(self._tail)), self._readout_id, dtype=np.int64)
         mask = np.ones_like(ids)
+        category_mask = np.zeros(ids.shape, dtype=bool)
         ids[:, longest:] = self._tail
         for row, start in enumerate(starts):
             padding = longest - len(start)
             ids[row, padding:longest] = start
             mask[row, :padding] = 0
-        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
-        if self._layout.packed:
+            end = longest - len(counts[row])
+            category_mask[row, end - len(named[row]) : end] = True
+        inputs = {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "category_mask": torch.from_numpy(category_mask),
+        }
+        if self._layout.layout == "packed":
             first = longest + int((self._tail == self._layout.token_id).argmax())
             positions = self._positions(mask, first)
             inputs["position_ids"] = torch.from_numpy(positions)
@@ -159,7 +166,7 @@ class Prompter:
         _, _, tail = rest.partition("{num_marked}")
         placeholder = self._tokenizer.convert_ids_to_tokens(self._layout.token_id)
         image = placeholder * (self.grid[0] * self.grid[1])
-        if not self._layout.packed:
+        if self._layout.layout == "tiled":
             image = f"<fake_token_around_image><global-img>{image}<fake_token_around_image>"
         tail_ids = self._ids(tail.replace(placeholder, image))
         if tail_ids.count(self._layout.token_id) != self.grid[0] * self.grid[1]:

@@ -10,7 +10,7 @@ and the rotary base is 10, for which even the slowest frequency tells neighbouri
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import peft
 import torch
@@ -40,6 +40,18 @@ _FOR_TRAINING = "Give `tiny`, the id of a model that can be reached, or a whole 
 _FOR_CHECKPOINT = "The checkpoint is incomplete or damaged; use another one."
 
 
+class Hidden(NamedTuple):
+    """What is read of a trunk's last hidden state, float32.
+
+    readouts: (B, 3, D) of `<x>`, `<y>`, `<done>`. cells: (B, rows * columns, D), row by row from
+    the top left. category: (B, D), the mean over the tokens that name what is counted.
+    """
+
+    readouts: Tensor
+    cells: Tensor
+    category: Tensor
+
+
 class Trunk(nn.Module):
     """All shared parameters: a vision-language model without its vocabulary head, and `readout`.
 
@@ -64,7 +76,7 @@ class Trunk(nn.Module):
         self.grid = layout.grid(image_size)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self._image_token_id = layout.token_id
-        if layout.packed:
+        if layout.layout == "packed":
             take_batches(model.visual)
 
     @classmethod
@@ -174,16 +186,15 @@ class Trunk(nn.Module):
         with quiet_transformers():
             model.save_pretrained(folder, state_dict=state)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Read the last hidden state at the readout tokens and at the image tokens.
+    def forward(self, inputs: Mapping[str, Tensor]) -> Hidden:
+        """Read the last hidden state at the readout, the image and the category's tokens.
 
         Args:
             inputs: what `Prompter.encode` returns, on the trunk's device.
-
-        Returns:
-            readouts (B, 3, D) of `<x>`, `<y>`, `<done>`, and cells (B, rows * columns, D), row by
-            row from the top left; both float32.
         """
+        inputs = dict(inputs)
+        named = inputs.pop("category_mask")
+        inputs["pixel_values"] = inputs["pixel_values"].to(next(self.model.parameters()).dtype)
         if isinstance(self.model, peft.PeftModel) and self.model.active_adapter != self.adapter:
             self.model.set_adapter(self.adapter)
         with self.model.get_input_embeddings().register_forward_hook(self._put_readouts):
@@ -191,7 +202,10 @@ class Trunk(nn.Module):
         first = (inputs["input_ids"] == self._image_token_id).int().argmax(dim=1)
         cells = torch.arange(self.grid[0] * self.grid[1], device=hidden.device) + first[:, None]
         examples = torch.arange(len(hidden), device=hidden.device)[:, None]
-        return hidden[:, -NUM_READOUTS:].float(), hidden[examples, cells].float()
+        hidden = hidden.float()
+        share = named / named.sum(dim=1, keepdim=True).clamp(min=1)
+        category = torch.einsum("bl,bld->bd", share, hidden)
+        return Hidden(hidden[:, -NUM_READOUTS:], hidden[examples, cells], category)
 
     def _put_readouts(self, module: nn.Module, args: tuple[Any, ...], embedded: Tensor) -> Tensor:
         readout = self.readout.to(embedded.dtype).expand(len(embedded), -1, -1)

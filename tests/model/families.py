@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers import (
     AutoTokenizer,
+    FastVlmConfig,
+    FastVlmForConditionalGeneration,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2VLConfig,
@@ -16,6 +18,7 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
 
@@ -54,6 +57,7 @@ FAMILIES = (
     Family("qwen2_vl", 32, (4, 4)),
     Family("qwen2_5_vl", 48, (6, 6)),
     Family("qwen3_vl", 32, (4, 4)),
+    Family("fast_vlm", 64, (8, 8)),
     Family("smolvlm", 32, (4, 4)),
 )
 
@@ -78,6 +82,8 @@ def image_processor(name: str) -> Any:
     """The processor of transformers that a family has, without torchvision."""
     if name == "smolvlm":
         return SmolVLMImageProcessorPil()
+    if name == "fast_vlm":
+        return CLIPImageProcessorPil(do_center_crop=False)
     return Qwen2VLImageProcessorPil(patch_size=4)
 
 
@@ -100,6 +106,8 @@ def _model(name: str, tokenizer: Any) -> Any:
     }
     if name == "smolvlm":
         return _smolvlm(text, tokenizer)
+    if name == "fast_vlm":
+        return _fast_vlm(text, tokenizer)
     tokens = {
         "image_token_id": tokenizer.convert_tokens_to_ids("<|image_pad|>"),
         "video_token_id": -1,
@@ -140,3 +148,21 @@ def _smolvlm(text: dict[str, Any], tokenizer: Any) -> Any:
         scale_factor=2,
     )
     return SmolVLMForConditionalGeneration(config)
+
+
+def _fast_vlm(text: dict[str, Any], tokenizer: Any) -> Any:
+    del text["rope_parameters"]
+    vision = {
+        "model_type": "bit",
+        "hidden_size": 16,
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16],
+        "depths": [1, 1],
+        "num_groups": 2,
+    }
+    config = FastVlmConfig(
+        text_config=text | {"model_type": "qwen2"},
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+    )
+    return FastVlmForConditionalGeneration(config)

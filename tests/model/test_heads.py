@@ -7,7 +7,7 @@ from raydual.model.heads import DoneHead, MLPCoordHead, PointingHead, Position
 def test_pointing_reads_the_strongest_cell_within_one_cell_of_its_centre() -> None:
     torch.manual_seed(0)
     head = PointingHead(8, (2, 3))
-    out = head(torch.randn(5, 3, 8), torch.randn(5, 6, 8))
+    out = head(torch.randn(5, 3, 8), torch.randn(5, 6, 8), torch.randn(5, 8))
     best = out.scores.argmax(1)
     assert torch.equal(out.position, out.positions[torch.arange(5), best])
     reach = (out.positions - head.centres).abs()
@@ -23,19 +23,19 @@ def test_cell_centres_run_row_by_row_from_the_top_left() -> None:
 
 def test_every_parameter_of_every_head_gets_a_gradient() -> None:
     torch.manual_seed(0)
-    readouts, cells = torch.randn(2, 3, 8), torch.randn(2, 4, 8)
+    hidden = torch.randn(2, 3, 8), torch.randn(2, 4, 8), torch.randn(2, 8)
     for head in (PointingHead(8, (2, 2)), MLPCoordHead(8, (2, 2)), DoneHead(8, (2, 2))):
-        out = head(readouts, cells)
+        out = head(*hidden)
         parts = [p for p in out if p is not None]
         sum(p.sum() for p in parts).backward()
         assert all(p.grad is not None for p in head.parameters())
 
 
 def test_heads_answer_in_float32() -> None:
-    readouts, cells = torch.randn(2, 3, 8).bfloat16(), torch.randn(2, 4, 8).bfloat16()
-    assert PointingHead(8, (2, 2))(readouts, cells).position.dtype == torch.float32
-    assert MLPCoordHead(8, (2, 2))(readouts, cells).position.dtype == torch.float32
-    assert DoneHead(8, (2, 2))(readouts, cells).logit.dtype == torch.float32
+    hidden = [torch.randn(shape).bfloat16() for shape in ((2, 3, 8), (2, 4, 8), (2, 8))]
+    assert PointingHead(8, (2, 2))(*hidden).position.dtype == torch.float32
+    assert MLPCoordHead(8, (2, 2))(*hidden).position.dtype == torch.float32
+    assert DoneHead(8, (2, 2))(*hidden).logit.dtype == torch.float32
 
 
 def test_positions_are_ranked_by_their_likelihood() -> None:
@@ -50,9 +50,22 @@ def test_positions_are_ranked_by_their_likelihood() -> None:
 def test_one_cell_that_holds_something_is_enough_not_to_be_done() -> None:
     torch.manual_seed(0)
     head = DoneHead(8, (2, 2))
-    readouts, cells = torch.randn(3, 3, 8), torch.randn(3, 4, 8)
-    verdict = head(readouts, cells)
+    readouts, cells, category = torch.randn(3, 3, 8), torch.randn(3, 4, 8), torch.randn(3, 8)
+    verdict = head(readouts, cells, category)
     readout_alone = head.done_head(readouts[:, 2]).squeeze(1)
     torch.testing.assert_close(verdict.logit, readout_alone - verdict.left.logsumexp(1))
-    torch.nn.init.zeros_(head.left[1].weight)
-    assert float(head(readouts, cells).left.exp().sum(1)[0].detach()) == pytest.approx(1)
+    for part in (head.left.score, head.done_head[-1]):
+        torch.nn.init.zeros_(part.weight)
+    undecided = head(readouts, cells, category).logit.tolist()
+    assert undecided == pytest.approx([0, 0, 0], abs=1e-5)
+
+
+def test_the_category_alone_changes_what_the_cells_are_asked() -> None:
+    torch.manual_seed(0)
+    readouts, cells = torch.randn(1, 3, 8), torch.randn(1, 4, 8)
+    pointing, done = PointingHead(8, (2, 2)), DoneHead(8, (2, 2))
+    apples, pears = torch.randn(2, 1, 8)
+    assert not torch.allclose(
+        pointing(readouts, cells, apples).scores, pointing(readouts, cells, pears).scores
+    )
+    assert not torch.allclose(done(readouts, cells, apples).left, done(readouts, cells, pears).left)

@@ -45,9 +45,9 @@ def _row(prompter: Prompter, category: str, num_marked: int) -> torch.Tensor:
 
 def test_the_prompt_names_category_and_number_before_the_image(tiny):
     ids = _row(tiny, "circles", 12)
-    text = tiny._tokenizer.decode(ids[:-NUM_READOUTS]).replace("<|image_pad|>" * 64, "[64]")
+    text = tiny._tokenizer.decode(ids[:-NUM_READOUTS]).replace("<|image_pad|>" * 144, "[144]")
     assert text == (
-        "<|im_start|>user\nCount the circles: 12 marked.<|vision_start|>[64]<|vision_end|>"
+        "<|im_start|>user\nCount the circles: 12 marked.<|vision_start|>[144]<|vision_end|>"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
 
@@ -55,14 +55,21 @@ def test_the_prompt_names_category_and_number_before_the_image(tiny):
 def test_shapes_of_the_tiny_trunk(tiny):
     inputs = tiny.encode(_images(2, 96), ["circles", "red apples"], [0, 7])
     length = inputs["input_ids"].shape[1]
-    assert tiny.grid == (8, 8)
+    assert tiny.grid == (12, 12)
     assert {name: tuple(value.shape) for name, value in inputs.items()} == {
         "input_ids": (2, length),
         "attention_mask": (2, length),
-        "position_ids": (3, 2, length),
-        "pixel_values": (2 * 64, 3 * 12 * 12),
-        "image_grid_thw": (2, 3),
+        "category_mask": (2, length),
+        "pixel_values": (2, 3, 96, 96),
     }
+
+
+def test_the_category_mask_names_the_tokens_of_the_category(family):
+    prompter = Prompter.from_pretrained(str(family[1]), family[0].image_size)
+    names = ["x", "unheard-of things"]
+    inputs = prompter.encode(_images(2, family[0].image_size), names, [0, 1234])
+    for ids, mask, name in zip(inputs["input_ids"], inputs["category_mask"], names, strict=True):
+        assert prompter._tokenizer.decode(ids[mask]) == f" {name}"
 
 
 def test_padding_is_on_the_left_and_the_end_is_the_same_for_all(tiny):
@@ -70,7 +77,7 @@ def test_padding_is_on_the_left_and_the_end_is_the_same_for_all(tiny):
     mask = inputs["attention_mask"]
     assert mask[0].tolist() == sorted(mask[0].tolist())
     assert mask[0].sum() < mask[1].sum() == mask.shape[1]
-    end = -(NUM_READOUTS + 64)
+    end = -(NUM_READOUTS + 144)
     assert torch.equal(inputs["input_ids"][0, end:], inputs["input_ids"][1, end:])
 
 
@@ -145,12 +152,12 @@ def test_a_template_kept_for_the_processor_is_found(family, tmp_path):
 
 
 def test_an_image_size_that_is_no_multiple_of_a_cell():
-    with pytest.raises(ConfigError, match=r"data.image_size is 100.* use 96 or 108\.$"):
+    with pytest.raises(ConfigError, match=r"data.image_size is 100.* use 96 or 104\.$"):
         Prompter.from_pretrained("tiny", 100)
 
 
 def test_an_image_size_beyond_the_positions_of_the_vision_tower(tmp_path):
-    folder = write_checkpoint(FAMILIES[-1], tmp_path)
+    folder = write_checkpoint(next(f for f in FAMILIES if f.name == "smolvlm"), tmp_path)
     with pytest.raises(ConfigError, match=r"48 pixels at most; use 48\.$"):
         Prompter.from_pretrained(str(folder), 384)
 
