@@ -138,6 +138,9 @@ class TrainSection(Section):
     max_val_batches: AtLeastOne | None = Field(
         None, description="validate on so many batches only, all workers together"
     )
+    checkpoint_every: AtLeastOne | None = Field(
+        None, description="iterations between checkpoints within an epoch; none: at its end"
+    )
     count_every: Count | None = Field(
         5, description="epochs from one closed-loop count of 64 validation images to the next"
     )

@@ -50,6 +50,14 @@ class Means:
             dist.all_reduce(pairs)
         return {n: (s / w) for n, (s, w) in zip(names, pairs.tolist(), strict=True) if w > 0}
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return this rank's sums by name, on the CPU."""
+        return {name: pair.cpu() for name, pair in self._sums.items()}
+
+    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self._sums = {name: pair.to(self._device) for name, pair in saved.items()}
+
 
 class Medians:
     """Medians over the examples of weight > 0; they do not add up, so all values are kept."""

@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from raydual.config_tree import Config
 from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
-from raydual.data.loading import Preparation, Sample, batched, shuffled
-from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
+from raydual.data.loading import Preparation, Sample, arranged, batched, random_order
+from raydual.data.plan import Unit, num_rows, read_index, rows_at, train_plan, val_plan
 from raydual.data.prefetch import Prefetched
 from raydual.data.schema import open_shard, shards
 from raydual.tasks import SEPARATE, Objective, objectives
@@ -62,8 +62,11 @@ class BatchStream:
         limit = train.max_val_batches and train.max_val_batches * train.batch_size
         return min(num_rows(self._val_units), limit or num_rows(self._val_units))
 
-    def train(self, epoch: int) -> Prefetched[list[dict[str, Batch]]]:
-        """Start reading an epoch; an item is an iteration: `train.accumulate` batches a name."""
+    def train(self, epoch: int, after: int = 0) -> Prefetched[list[dict[str, Batch]]]:
+        """Start reading an epoch; an item is an iteration: `train.accumulate` batches a name.
+
+        after: iterations of the epoch that are done already; their rows are not read again.
+        """
         plan = train_plan(
             self._train_units,
             seed=self.config.seed,
@@ -74,12 +77,12 @@ class BatchStream:
         preparation = self._preparation
         if self.config.data.augment:
             preparation = replace(preparation, augment=(self.config.seed, epoch))
-        samples = shuffled(
-            self._source(first_rows(plan, self._share()), preparation),
-            seed=(self.config.seed, epoch, self.rank),
-        )
+        train = self.config.train
+        order = random_order(self._share(), seed=(self.config.seed, epoch, self.rank))
+        order = order[after * train.batch_size * train.accumulate :]
+        samples = arranged(self._source(rows_at(plan, sorted(order)), preparation), order)
         batches = self._collated(samples, objectives(self.config), epoch)
-        return Prefetched(_lists(batches, self.config.train.accumulate))
+        return Prefetched(_lists(batches, train.accumulate))
 
     def val(self) -> Prefetched[dict[str, Batch]]:
         """Start reading the validation split: always the same marks, each row once."""

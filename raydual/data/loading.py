@@ -104,19 +104,35 @@ def load_here(
             yield from ahead.popleft().result()
 
 
-def shuffled(samples: Iterable[Sample], seed: Sequence[int]) -> Iterator[Sample]:
-    """Yield the samples in a random order, from a window of 256 rows; the seed decides alone."""
+def random_order(count: int, seed: Sequence[int]) -> list[int]:
+    """Return the positions 0..count-1 in a random order; the seed decides alone.
+
+    Each next one is drawn from a window of 256, so that as many samples have to be kept at most.
+    """
     rng = np.random.default_rng(seed)
-    window: list[Sample] = []
-    for sample in samples:
-        window.append(sample)
+    order: list[int] = []
+    window: list[int] = []
+    for position in range(count):
+        window.append(position)
         if len(window) == SHUFFLE_ROWS:
-            yield _take_out(window, rng)
+            order.append(_take_out(window, rng))
     while window:
-        yield _take_out(window, rng)
+        order.append(_take_out(window, rng))
+    return order
 
 
-def _take_out(window: list[Sample], rng: np.random.Generator) -> Sample:
+def arranged(samples: Iterable[Sample], order: Sequence[int]) -> Iterator[Sample]:
+    """Yield samples by their positions in `order`; they come in the order of these positions."""
+    coming = zip(sorted(order), samples, strict=True)
+    waiting: dict[int, Sample] = {}
+    for position in order:
+        while position not in waiting:
+            at, sample = next(coming)
+            waiting[at] = sample
+        yield waiting.pop(position)
+
+
+def _take_out(window: list[int], rng: np.random.Generator) -> int:
     i = int(rng.integers(len(window)))
     window[i], window[-1] = window[-1], window[i]
     return window.pop()

@@ -107,11 +107,6 @@ def val_plan(units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int
     return slice_rows(units, rank * total // world_size, (rank + 1) * total // world_size)
 
 
-def first_rows(units: Sequence[Unit], rows: int) -> list[Unit]:
-    """Return the first rows of the units."""
-    return slice_rows(units, 0, rows)
-
-
 def slice_rows(units: Sequence[Unit], start: int, stop: int) -> list[Unit]:
     """Return rows start..stop of the concatenation of the units."""
     part, position = [], 0
@@ -120,4 +115,17 @@ def slice_rows(units: Sequence[Unit], start: int, stop: int) -> list[Unit]:
         if rows:
             part.append(Unit(unit.shard, unit.row_group, rows))
         position += len(unit.rows)
+    return part
+
+
+def rows_at(units: Sequence[Unit], positions: Sequence[int]) -> list[Unit]:
+    """Return the rows at increasing positions of the concatenation of the units."""
+    part, start = [], 0
+    wanted = np.array(positions, dtype=int)
+    for unit in units:
+        inside = wanted[(wanted >= start) & (wanted < start + len(unit.rows))] - start
+        if len(inside):
+            rows = tuple(np.array(unit.rows)[inside].tolist())
+            part.append(Unit(unit.shard, unit.row_group, rows))
+        start += len(unit.rows)
     return part

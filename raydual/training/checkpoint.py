@@ -31,13 +31,21 @@ def save(
     def write_model(path: Path) -> None:
         counter.save_pretrained(path, **about)
 
+    for task in result.improved:
+        folder.publish(best_of(task), write_model)
+    save_latest(folder, counter, state, about)
+
+
+def save_latest(
+    folder: RunFolder, counter: DualTaskCounter, state: TrainState, about: dict[str, Any]
+) -> None:
+    """Save `latest_checkpoint`: the model, the training's state, and what its manifest says."""
+
     def write_all(path: Path) -> None:
         counter.save_weights(path)
         torch.save(_state_dict(state), path / STATE_FILE)
         counter.save_manifest(path, **about)
 
-    for task in result.improved:
-        folder.publish(best_of(task), write_model)
     folder.publish(LATEST, write_all)
 
 
@@ -56,6 +64,7 @@ def load_state(path: Path, state: TrainState) -> None:
             stopper.load_state_dict(saved["stoppers"][name])
         state.epoch = saved["epoch"]
         state.best_count_mae = saved.get("best_count_mae", state.best_count_mae)
+        state.parts = saved.get("parts", [])
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / STATE_FILE} is of another training: {error}") from None
 
@@ -64,6 +73,7 @@ def _state_dict(state: TrainState) -> dict[str, Any]:
     return {
         "epoch": state.epoch,
         "best_count_mae": state.best_count_mae,
+        "parts": state.parts,
         "optimizers": {name: o.state_dict() for name, o in state.optimizers.items()},
         "stoppers": {name: s.state_dict() for name, s in state.stoppers.items()},
     }

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +27,16 @@ from raydual.training.count_check import CountCheck
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
-from raydual.training.watch import BadRows, GradientCosine, Watch, peak_memory
+from raydual.training.progress import Progress
+from raydual.training.watch import BadRows, GradientCosine, Watch
 
 CHECK_EVERY = 20
 
 OnProgress = Callable[[int, int, int], None]
 """Called with (epoch, iterations done, iterations of the epoch)."""
+
+OnPause = Callable[[list[dict[str, Any]]], None]
+"""Called with what each rank has gathered of the epoch."""
 
 
 @dataclass
@@ -39,13 +44,15 @@ class TrainState:
     """Everything that a resumed training needs beside the weights.
 
     epoch: the last one that was finished, 0 before the first. best_count_mae: the lowest
-    `val/count_mae` so far.
+    `val/count_mae` so far. parts: what each rank had gathered of the epoch after that, where it
+    was left in its middle; empty otherwise.
     """
 
     optimizers: dict[str, TaskOptimizer]
     stoppers: dict[str, EarlyStopping]
     epoch: int = 0
     best_count_mae: float = math.inf
+    parts: list[dict[str, Any]] = field(default_factory=list)
 
     def ended(self, rule: str) -> bool:
         """Whether `all` tasks have used up their patience, or `any` has."""
@@ -79,10 +86,13 @@ def fit(
     state: TrainState,
     stream: BatchStream,
     on_progress: OnProgress = lambda epoch, done, total: None,
+    on_pause: OnPause = lambda parts: None,
 ) -> Iterator[EpochResult]:
     """Train until patience or `train.epochs` is used up; yield after every validation.
 
-    `state` is advanced before each yield, so that saving it there resumes at the next epoch.
+    `state` is advanced before each yield, so that saving it there resumes at the next epoch. Every
+    `train.checkpoint_every` iterations, `on_pause` is called on every rank: what is saved there,
+    with its parts as `state.parts`, resumes in the middle of the epoch.
 
     Raises:
         TrainingError: a loss that is not finite, or more corrupt images than tolerated; nothing
@@ -92,12 +102,14 @@ def fit(
     if state.finished(config):
         return
     count_check = CountCheck(stream)
-    ahead = stream.train(state.epoch + 1)
+    progress = _resumed(state, stream, model.device)
+    ahead = stream.train(state.epoch + 1, after=progress.done)
     try:
         while True:
             epoch = state.epoch + 1
-            torch.manual_seed(_torch_seed(config.seed, epoch, stream.rank))
-            metrics, bad_rows = train_epoch(model, state, stream, ahead, epoch, on_progress)
+            metrics, bad_rows = train_epoch(
+                model, state, stream, ahead, progress, on_progress, on_pause
+            )
             if epoch < config.train.epochs:
                 ahead = stream.train(epoch + 1)
             figures, bad_val_rows = validate(model, stream)
@@ -109,13 +121,14 @@ def fit(
                 if state.stoppers[task.name].update(metrics.get(task.monitor, float("nan")))
             ]
             metrics |= _bests(state)
-            state.epoch = epoch
+            state.epoch, state.parts = epoch, []
             stalled = {name: stopper.stalled for name, stopper in state.stoppers.items()}
             ended = state.ended(config.train.stop)
             rows = bad_rows + bad_val_rows
             yield EpochResult(epoch, metrics, improved, stalled, ended, rows)
             if state.finished(config):
                 return
+            progress = Progress(objectives(config), state.epoch + 1, stream, model.device)
     finally:
         ahead.close()
 
@@ -125,41 +138,39 @@ def train_epoch(
     state: TrainState,
     stream: BatchStream,
     iterations: Iterable[list[dict[str, Batch]]],
-    epoch: int,
+    progress: Progress,
     on_progress: OnProgress,
+    on_pause: OnPause,
 ) -> tuple[dict[str, float], list[tuple[str, str]]]:
-    """Run one epoch of iterations; return its metrics and the rows that had to be skipped."""
+    """Run what is left of an epoch; return its metrics and the rows that had to be skipped."""
     goals = objectives(stream.config)
+    epoch, every = state.epoch + 1, stream.config.train.checkpoint_every
     model.counter.train()
-    means, watch, cosine = Means(model.device), Watch(goals, epoch, stream), GradientCosine()
-    started, waited, done = time.perf_counter(), 0.0, 0
-    on_progress(epoch, 0, stream.iterations)
+    on_progress(epoch, progress.done, stream.iterations)
     source = iter(iterations)
     while True:
         before = time.perf_counter()
         micro = next(source, None)
-        waited += time.perf_counter() - before
+        progress.waited += time.perf_counter() - before
         if micro is None:
             break
         micro = [{name: b.to(model.device) for name, b in batches.items()} for batches in micro]
-        means.update(iteration(model, state.optimizers, goals, micro, watch, cosine))
-        done += 1
+        torch.manual_seed(_torch_seed(stream.config.seed, epoch, progress.done, stream.rank))
+        figures = iteration(model, state.optimizers, goals, micro, progress.watch, progress.cosine)
+        progress.means.update(figures)
+        progress.done += 1
         for batches in micro:
-            watch.bad.see(batches)
-        if done % CHECK_EVERY == 0:
-            watch.check()
-        on_progress(epoch, done, stream.iterations)
-    watch.check()
-    seconds = time.perf_counter() - started
-    metrics = {f"train/{name}": value for name, value in means.compute().items()}
+            progress.watch.bad.see(batches)
+        pausing = every and progress.done % every == 0 and progress.done < stream.iterations
+        if pausing or progress.done % CHECK_EVERY == 0:
+            progress.watch.check()
+        if pausing:
+            on_pause(progress.everywhere())
+        on_progress(epoch, progress.done, stream.iterations)
+    progress.watch.check()
+    metrics = progress.metrics()
     metrics |= {f"train/lr_{name}": o.lr for name, o in state.optimizers.items()}
-    metrics |= cosine.metrics() | {
-        "train/samples_per_s": stream.rows / seconds,
-        "train/waiting_share": waited / seconds,
-        "train/seconds": seconds,
-        "train/peak_memory_gib": peak_memory(model.device),
-    }
-    bad_rows = watch.bad.everywhere()
+    bad_rows = progress.watch.bad.everywhere()
     return metrics | {"train/bad_rows": len(bad_rows)}, bad_rows
 
 
@@ -270,10 +281,18 @@ def _check_finite(figures: dict[str, float], epoch: int) -> None:
             )
 
 
+def _resumed(state: TrainState, stream: BatchStream, device: torch.device) -> Progress:
+    """Return the epoch to go on with: at its beginning, or where it was left."""
+    progress = Progress(objectives(stream.config), state.epoch + 1, stream, device)
+    if state.parts:
+        progress.load_state_dict(state.parts[stream.rank])
+    return progress
+
+
 def _joined(parts: list[Weighted]) -> Weighted:
     values, weights = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(weights)
 
 
-def _torch_seed(seed: int, epoch: int, rank: int) -> int:
-    return int(np.random.SeedSequence((seed, epoch, rank)).generate_state(1)[0])
+def _torch_seed(*where: int) -> int:
+    return int(np.random.SeedSequence(where).generate_state(1)[0])

@@ -6,6 +6,7 @@ import io
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,7 @@ from raydual.training.loop import EpochResult, TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
 from raydual.training.pictures import answers, panel
+from raydual.training.progress import fits
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
 
@@ -57,8 +59,20 @@ def run_training(
             counter.load_pretrained(path)
             model, state = _start(config, counter, stream, device)
             checkpoint.load_state(path, state)
+        if not fits(state.parts, stream):
+            if rank == 0:
+                on_event(
+                    Note(f"Epoch {state.epoch + 1} begins anew: it had other workers or batches")
+                )
+            state.parts = []
     else:
         model, state = _start(config, counter, stream, device)
+
+    def on_pause(parts: list[dict[str, Any]]) -> None:
+        if rank == 0:
+            state.parts = parts
+            about = {"epoch": state.epoch, "iteration": parts[0]["done"]}
+            checkpoint.save_latest(folder, counter, state, about)
 
     def on_progress(epoch: int, done: int, total: int) -> None:
         if rank == 0:
@@ -68,7 +82,7 @@ def run_training(
         on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))
     recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
-        for result in fit(model, state, stream, on_progress):
+        for result in fit(model, state, stream, on_progress, on_pause):
             if recorder is not None:
                 recorder.save(result, state)
             yield result

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -81,6 +82,15 @@ class Watch:
         """Count an iteration."""
         self._iteration += 1
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed epoch needs, right after `check`: up to there all is finite."""
+        return {"iteration": self._iteration, "bad_rows": [list(row) for row in self.bad.rows]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._iteration = saved["iteration"]
+        self.bad.rows = [(name, reason) for name, reason in saved["bad_rows"]]
+
     def check(self) -> None:
         """Raise on every rank what any rank has seen; a collective.
 
@@ -133,7 +143,16 @@ class GradientCosine:
         """Return the mean over the samples of the epoch, where there is one."""
         if not self._cosines:
             return {}
-        return {"train/grad_cosine": float(torch.stack(self._cosines).mean())}
+        return {"train/grad_cosine": float(torch.stack([c.cpu() for c in self._cosines]).mean())}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed epoch needs, between two iterations."""
+        return {"iteration": self._iteration, "cosines": [c.cpu() for c in self._cosines]}
+
+    def load_state_dict(self, saved: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._iteration = saved["iteration"]
+        self._cosines = list(saved["cosines"])
 
 
 def _cosine(a: list[Tensor], b: list[Tensor]) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from raydual.data.batches import BatchStream
 from raydual.data.examples import collate
-from raydual.data.loading import Sample, load_here, shuffled
+from raydual.data.loading import Sample, arranged, load_here, random_order
 from raydual.data.prefetch import Prefetched
 from raydual.model.prompt import Prompter
 from raydual.tasks import SEPARATE
@@ -62,12 +62,25 @@ def test_rows_without_objects_or_image_have_no_valid_target(small: Callable) -> 
     assert done.values[0].item() == 1
 
 
-def test_shuffled_keeps_every_sample_and_repeats_by_seed() -> None:
-    samples = [sample(str(i), 1) for i in range(600)]
-    one, again = (list(shuffled(samples, (0, 1))) for _ in range(2))
-    assert [s.id for s in one] == [s.id for s in again]
-    assert sorted(int(s.id) for s in one) == list(range(600))
-    assert [s.id for s in one] != [s.id for s in shuffled(samples, (0, 2))]
+def test_a_random_order_has_every_position_and_repeats_by_seed() -> None:
+    order = random_order(600, (0, 1))
+    assert order == random_order(600, (0, 1)) != random_order(600, (0, 2))
+    assert sorted(order) == list(range(600))
+
+
+def test_samples_are_arranged_from_a_window_of_256() -> None:
+    order = random_order(600, (0, 1))[100:]
+    taken = []
+
+    def coming():
+        for position in sorted(order):
+            taken.append(position)
+            yield sample(str(position), 1)
+
+    for number, one in enumerate(arranged(coming(), order)):
+        assert int(one.id) == order[number]
+        assert len(taken) - number <= 256
+    assert len(taken) == 500
 
 
 def test_an_epoch_of_training_sees_every_row_once(small: Callable) -> None:
@@ -80,6 +93,20 @@ def test_an_epoch_of_training_sees_every_row_once(small: Callable) -> None:
     other = [s.id for micro in stream.train(2) for b in micro for s in b["coord"].samples]
     assert sorted(other) == sorted(ids)
     assert other != ids
+
+
+@pytest.mark.parametrize("after", [1, 4, 9, 10])
+def test_the_rest_of_an_epoch_is_the_same_read_from_the_middle(small: Callable, after: int) -> None:
+    config = small("train.max_iterations=null", "train.batch_size=5")
+    for rank in range(2):
+        stream = BatchStream(config, Prompter.from_pretrained("tiny", 48), load_here, rank, 2)
+        whole, rest = (
+            [(b["done"].samples, b["done"].canvases) for i in part for b in i]
+            for part in (stream.train(3), stream.train(3, after))
+        )
+        ids = [[s.id for s in samples] for samples, _ in whole[after:]]
+        assert ids == [[s.id for s in samples] for samples, _ in rest]
+        assert all((a == b).all() for (_, a), (_, b) in zip(whole[after:], rest, strict=True))
 
 
 def test_prefetched_passes_errors_on_and_can_be_closed_early() -> None:

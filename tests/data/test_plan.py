@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from raydual.data.plan import Unit, first_rows, num_rows, read_index, train_plan, val_plan
+from raydual.data.plan import Unit, num_rows, read_index, rows_at, train_plan, val_plan
 from raydual.errors import DataError
 
 UNITS = [Unit("a", 0, tuple(range(64))), Unit("a", 1, (1, 5)), Unit("b", 0, tuple(range(37)))]
@@ -51,9 +51,11 @@ def test_limited_validation_takes_the_same_rows_for_any_world(world: int) -> Non
     assert [row for share in shares for row in rows(share)] == rows(UNITS)[:65]
 
 
-def test_first_rows_cut_within_a_unit() -> None:
-    assert rows(first_rows(UNITS, 65)) == rows(UNITS)[:65]
-    assert num_rows(first_rows(UNITS, 1000)) == len(ALL)
+def test_rows_at_are_those_at_the_positions_in_the_plans_order() -> None:
+    assert rows(rows_at(UNITS, range(65))) == rows(UNITS)[:65]
+    some = [0, 63, 64, 66, 102]
+    assert rows(rows_at(UNITS, some)) == [rows(UNITS)[i] for i in some]
+    assert rows_at(UNITS, []) == []
 
 
 def test_index_filters_and_says_what_there_is(dataset: str) -> None:

@@ -17,6 +17,7 @@ from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
 from raydual.training.launch import launch, resumed
 from raydual.training.loop import EpochResult
+from raydual.training.trackers import Note, Step
 
 TIMES = {
     "train/seconds",
@@ -84,6 +85,53 @@ def test_six_epochs_equal_three_then_three_resumed(small: Callable, strategy: st
         one, other = weights(whole, checkpoint), weights(parts, checkpoint)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+@pytest.mark.parametrize("own", [(), ("model.lora.r=4", "model.lora.dropout=0.2")])
+def test_an_epoch_left_in_its_middle_goes_on_there(small: Callable, own: tuple[str, ...]) -> None:
+    own += ("train.batch_size=4", "train.max_iterations=null", "train.checkpoint_every=5")
+    whole, parts = (small(*own, f"run.name={name}", "train.epochs=3") for name in ("w", "p"))
+    run(whole)
+    for epoch, iteration in ((1, 7), (1, 11), (2, 11)):
+        with pytest.raises(KeyboardInterrupt):
+            launch(_going_on(parts), interrupt_at(f"Epoch {epoch}", iteration))
+    seen: list[Step] = []
+    launch(_going_on(parts), lambda e: seen.append(e) if isinstance(e, Step) else None)
+    first = next(step for step in seen if step.label == "Epoch 2")
+    assert (first.done, first.total) == (10, 12)
+
+    assert history(whole) == history(parts)
+    names = ("readout.safetensors", "heads.safetensors", "model.safetensors")
+    for name in (*names, *(["adapter/adapter_model.safetensors"] if len(own) > 3 else [])):
+        one, other = (
+            load_file(Path(c.run.storage) / str(c.run.name) / "latest_checkpoint" / name)
+            for c in (whole, parts)
+        )
+        assert all(torch.equal(one[k], other[k]) for k in one)
+
+
+def test_the_middle_of_an_epoch_with_other_batches_begins_anew(small: Callable) -> None:
+    own = ("train.max_iterations=null", "train.checkpoint_every=5", "train.epochs=1")
+    config = small(*own, "train.batch_size=4")
+    with pytest.raises(KeyboardInterrupt):
+        launch(config, interrupt_at("Epoch 1", 7))
+    events: list = []
+    launch(resumed(f"{config.run.storage}/r", None, ["train.batch_size=3"]), events.append)
+    assert any(isinstance(e, Note) and "begins anew" in e.text for e in events)
+    assert next(e for e in events if isinstance(e, Step) and e.label == "Epoch 1").done == 0
+
+
+def _going_on(config: Config) -> Config:
+    folder = f"{config.run.storage}/{config.run.name}"
+    return resumed(folder, None, []) if Path(folder).exists() else config
+
+
+def interrupt_at(label: str, done: int) -> Callable:
+    def on_event(event: object) -> None:
+        if isinstance(event, Step) and (event.label, event.done) == (label, done):
+            raise KeyboardInterrupt
+
+    return on_event
 
 
 def interrupt_after(epoch: int) -> Callable:
