@@ -3,6 +3,7 @@
 # Prints a section of counting.md a case.
 #   benchmarks/counting.sh SCRATCH_FOLDER plain distractors twenty
 #   SOURCES=FOLDER_WITH_THE_SOURCES benchmarks/counting.sh SCRATCH_FOLDER pear640 bccd
+# The real images start from what `twenty` has learned, in the same scratch folder.
 # Nothing is chosen by the images that are measured: checkpoints are the best ones of validation.
 set -euo pipefail
 sources=$(cd "${SOURCES:-.}" && pwd)
@@ -22,7 +23,8 @@ drawn() { # NAME OPTIONS: what is learned from and what is counted, drawn alike 
     show raydual data synth "$1-unseen" --images 400 --seed 777 --splits 0,0,1 "${@:2}"
 }
 
-few=(data.augment=true train.epochs=150 coord.patience=60 done.patience=60 train.count_every=25)
+few=(model.trunk=runs/twenty/best_coord_checkpoint coord.lr=5e-4 done.lr=5e-4 data.augment=true)
+few+=(train.epochs=120 coord.patience=60 done.patience=60 train.count_every=20)
 for name in "$@"; do
     printf '\n## %s\n' "$name"
     measured=$name-unseen settings=()

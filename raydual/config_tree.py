@@ -84,7 +84,10 @@ class LoraSection(Section):
 class ModelSection(Section):
     """The shared trunk and the coordinate head on it."""
 
-    trunk: str = Field("tiny", description="'tiny', a Hugging Face id or a local path")
+    trunk: str = Field(
+        "tiny",
+        description="'tiny', a Hugging Face id or a local path; of a checkpoint, with its heads",
+    )
     coord_head: Literal["pointing", "mlp"] = "pointing"
     lora: LoraSection = LoraSection()
     dtype: Literal["auto", "float32", "bfloat16"] = Field(

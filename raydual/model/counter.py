@@ -20,8 +20,9 @@ from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest, read_tensors, write_manifest
-from raydual.model.heads import Position
+from raydual.model.heads import Position, take_over
 from raydual.model.prompt import Prompter
+from raydual.model.source import resolve
 from raydual.model.trunk import Trunk
 from raydual.tasks import COORD, DONE, TASKS, Task
 
@@ -68,6 +69,8 @@ class DualTaskCounter(nn.Module):
     ) -> DualTaskCounter:
         """Build the model that a training starts from; the seed decides on what is random.
 
+        Of a checkpoint of this project, trunk and heads are taken along.
+
         base_dtype: of the frozen weights under LoRA.
 
         Raises:
@@ -88,7 +91,9 @@ class DualTaskCounter(nn.Module):
             )
             for name in _trunk_names(config)
         }
-        return cls(config, trunks, prompter)
+        counter = cls(config, trunks, prompter)
+        counter._take_over_heads(Path(resolve(config.model.trunk)))
+        return counter
 
     @classmethod
     def from_pretrained(
@@ -238,6 +243,14 @@ class DualTaskCounter(nn.Module):
 
     def _letterbox(self, image: Image.Image) -> Letterbox:
         return Letterbox(*image.size, self.config.data.image_size)
+
+    def _take_over_heads(self, folder: Path) -> None:
+        if not (folder / HEADS_FILE).is_file():
+            return
+        saved = read_tensors(folder / HEADS_FILE)
+        for name, head in self.heads.items():
+            start = f"{name}."
+            take_over(head, {k[len(start) :]: v for k, v in saved.items() if k.startswith(start)})
 
     def _load_heads(self, folder: Path) -> None:
         try:

@@ -8,6 +8,7 @@ apart because a trunk trained from nothing needs long to carry it over to a hund
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -150,6 +151,26 @@ class DoneHead(nn.Module):
 
 
 COORD_HEADS: dict[str, type[nn.Module]] = {"pointing": PointingHead, "mlp": MLPCoordHead}
+
+
+def take_over(head: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Start from the weights of a trained head; one of another kind leaves the head as it is.
+
+    saved: its `state_dict`. Where it was of another grid, its places are resampled.
+    """
+    own = head.state_dict()
+    if own.keys() != saved.keys():
+        return
+    fitted = {n: _resampled(v, len(own[n])) if n == "place" else v for n, v in saved.items()}
+    if all(fitted[name].shape == value.shape for name, value in own.items()):
+        head.load_state_dict(fitted)
+
+
+def _resampled(places: Tensor, cells: int) -> Tensor:
+    """(n * n, D) of a square grid -> (cells, D) of another one, linear in between."""
+    old, new = math.isqrt(len(places)), math.isqrt(cells)
+    grid = places.T.unflatten(1, (old, old))[None]
+    return F.interpolate(grid, (new, new), mode="bilinear")[0].flatten(1).T.contiguous()
 
 
 def _mlp(inputs: int, hidden: int, outputs: int) -> nn.Sequential:

@@ -42,6 +42,11 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+ALONE = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
+"""For a Ray of our own, which has no such server: without an address, Ray Train's placement group
+cleaner asks that of any other Ray on the machine, is told that it does not know our training, and
+removes its workers (Ray 2.60)."""
+
 
 def run_on_ray(config: Config, on_event: OnEvent) -> None:
     """Train on the cluster that RAY_ADDRESS names, or on one started here for the purpose.
@@ -174,13 +179,14 @@ def connected(on_event: OnEvent) -> Iterator[None]:
         return
     os.environ.update(QUIET)
     address = os.environ.get("RAY_ADDRESS")
+    variables = QUIET if address else QUIET | ALONE
     on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
     ray.init(
         address=address,
         log_to_driver=False,
         logging_level="ERROR",
         include_dashboard=None if address else False,
-        runtime_env={"env_vars": QUIET},
+        runtime_env={"env_vars": variables},
     )
     try:
         yield

@@ -45,6 +45,27 @@ def test_save_and_load_give_equal_predictions(
     assert outputs(fresh) == outputs(model)
 
 
+def test_a_training_starts_from_trunk_and_heads_of_a_checkpoint(
+    small: Callable, tmp_path: Path
+) -> None:
+    trained = DualTaskCounter.from_config(small("seed=3"))
+    trained.save_pretrained(tmp_path / "m")
+    start = f"model.trunk={tmp_path / 'm'}"
+    assert outputs(DualTaskCounter.from_config(small(start))) == outputs(trained)
+
+    larger = DualTaskCounter.from_config(small(start, "data.image_size=96"))
+    places = {n: m.heads["coord"].place.unflatten(0, m.grid) for n, m in
+              (("old", trained), ("new", larger))}  # fmt: skip
+    assert places["new"].shape == (12, 12, trained.trunks["shared"].hidden_size)
+    torch.testing.assert_close(places["new"][0, 0], places["old"][0, 0])
+    torch.testing.assert_close(places["new"][-1, 0], places["old"][-1, 0])
+    between = places["old"][0, 0] * 0.75 + places["old"][1, 0] * 0.25
+    torch.testing.assert_close(places["new"][1, 0], between)
+
+    other = DualTaskCounter.from_config(small(start, "model.coord_head=mlp"))
+    assert other.predict_done(picture(), 2) == trained.predict_done(picture(), 2)
+
+
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: f.name)
 def test_every_family_becomes_a_counter_and_round_trips(
     small: Callable, tmp_path: Path, family: Family
