@@ -79,6 +79,9 @@ def train(
 
     Every key of the configuration can be given as `key=value`; `--show-config` lists them.
 
+    Ctrl-C and SIGTERM end it after the iteration under way, with a checkpoint to resume from, and
+    exit code 130 or 143; a second Ctrl-C ends it at once.
+
     Examples:
 
     - `raydual train` draws a synthetic dataset and trains the tiny preset on it
@@ -95,11 +98,18 @@ def train(
     if show_config:
         typer.echo(settings.to_yaml(), nl=False)
         return
+    from raydual.training.interruption import EndedBySignalError
     from raydual.training.launch import launch
     from raydual.training.trackers import ConsoleTracker
 
-    with ConsoleTracker(settings) as console:
-        launch(_named(settings), console)
+    settings = _named(settings)
+    try:
+        with ConsoleTracker(settings) as console:
+            launch(settings, console)
+    except EndedBySignalError as ended:
+        folder = f"{settings.run.storage}/{settings.run.name}"
+        typer.echo(f"{ended}. Go on with: raydual train --resume {folder}")
+        raise typer.Exit(128 + ended.number) from None
 
 
 @app.command()

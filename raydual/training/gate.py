@@ -1,4 +1,4 @@
-"""An actor of its own, in a module that loads nothing: starting it takes no torch."""
+"""Actors of their own, in a module that loads nothing: starting them takes no torch."""
 
 from __future__ import annotations
 
@@ -30,3 +30,18 @@ class Gate:
         async with self._changed:
             self._closed = True
             self._changed.notify_all()
+
+
+class Flag:
+    """Tells the workers that the driver was asked to end."""
+
+    def __init__(self) -> None:
+        self._raised = False
+
+    def raise_it(self) -> None:
+        """Let the workers end after the iteration under way."""
+        self._raised = True
+
+    def raised(self) -> bool:
+        """Whether they should."""
+        return self._raised

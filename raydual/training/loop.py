@@ -87,12 +87,14 @@ def fit(
     stream: BatchStream,
     on_progress: OnProgress = lambda epoch, done, total: None,
     on_pause: OnPause = lambda parts: None,
+    asked_to_end: Callable[[], bool] = lambda: False,
 ) -> Iterator[EpochResult]:
     """Train until patience or `train.epochs` is used up; yield after every validation.
 
     `state` is advanced before each yield, so that saving it there resumes at the next epoch. Every
     `train.checkpoint_every` iterations, `on_pause` is called on every rank: what is saved there,
-    with its parts as `state.parts`, resumes in the middle of the epoch.
+    with its parts as `state.parts`, resumes in the middle of the epoch. So it is, once more, when
+    rank 0 is `asked_to_end`, and nothing is yielded any more.
 
     Raises:
         TrainingError: a loss that is not finite, or more corrupt images than tolerated; nothing
@@ -107,9 +109,15 @@ def fit(
     try:
         while True:
             epoch = state.epoch + 1
-            metrics, bad_rows = train_epoch(
-                model, state, stream, ahead, progress, on_progress, on_pause
-            )
+            for done in train_epoch(model, state, stream, ahead, progress):
+                on_progress(epoch, done, stream.iterations)
+                ending = _asked(asked_to_end, stream, done)
+                if ending or _is_due(stream, done):
+                    progress.watch.check()
+                    on_pause(progress.everywhere())
+                if ending:
+                    return
+            metrics, bad_rows = progress.results(state.optimizers)
             if epoch < config.train.epochs:
                 ahead = stream.train(epoch + 1)
             figures, bad_val_rows = validate(model, stream)
@@ -139,14 +147,11 @@ def train_epoch(
     stream: BatchStream,
     iterations: Iterable[list[dict[str, Batch]]],
     progress: Progress,
-    on_progress: OnProgress,
-    on_pause: OnPause,
-) -> tuple[dict[str, float], list[tuple[str, str]]]:
-    """Run what is left of an epoch; return its metrics and the rows that had to be skipped."""
+) -> Iterator[int]:
+    """Run what is left of an epoch; yield how many iterations are done, first and after each."""
     goals = objectives(stream.config)
-    epoch, every = state.epoch + 1, stream.config.train.checkpoint_every
     model.counter.train()
-    on_progress(epoch, progress.done, stream.iterations)
+    yield progress.done
     source = iter(iterations)
     while True:
         before = time.perf_counter()
@@ -155,23 +160,17 @@ def train_epoch(
         if micro is None:
             break
         micro = [{name: b.to(model.device) for name, b in batches.items()} for batches in micro]
-        torch.manual_seed(_torch_seed(stream.config.seed, epoch, progress.done, stream.rank))
+        where = (stream.config.seed, state.epoch + 1, progress.done, stream.rank)
+        torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
         figures = iteration(model, state.optimizers, goals, micro, progress.watch, progress.cosine)
         progress.means.update(figures)
         progress.done += 1
         for batches in micro:
             progress.watch.bad.see(batches)
-        pausing = every and progress.done % every == 0 and progress.done < stream.iterations
-        if pausing or progress.done % CHECK_EVERY == 0:
+        if progress.done % CHECK_EVERY == 0:
             progress.watch.check()
-        if pausing:
-            on_pause(progress.everywhere())
-        on_progress(epoch, progress.done, stream.iterations)
+        yield progress.done
     progress.watch.check()
-    metrics = progress.metrics()
-    metrics |= {f"train/lr_{name}": o.lr for name, o in state.optimizers.items()}
-    bad_rows = progress.watch.bad.everywhere()
-    return metrics | {"train/bad_rows": len(bad_rows)}, bad_rows
 
 
 def iteration(
@@ -294,5 +293,17 @@ def _joined(parts: list[Weighted]) -> Weighted:
     return torch.cat(values), torch.cat(weights)
 
 
-def _torch_seed(*where: int) -> int:
-    return int(np.random.SeedSequence(where).generate_state(1)[0])
+def _is_due(stream: BatchStream, done: int) -> bool:
+    """Whether it is time for a checkpoint within the epoch; its end has one of its own."""
+    every = stream.config.train.checkpoint_every
+    return bool(every and done and done % every == 0 and done < stream.iterations)
+
+
+def _asked(asked_to_end: Callable[[], bool], stream: BatchStream, done: int) -> bool:
+    """Whether to end here, the same on every rank, which has to be agreed on now and then only."""
+    if stream.world_size == 1:
+        return asked_to_end()
+    if done % CHECK_EVERY and done < stream.iterations:
+        return False
+    asked = stream.rank == 0 and asked_to_end()
+    return bool(sum_over_ranks(torch.tensor(float(asked))) > 0)

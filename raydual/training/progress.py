@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from raydual.data.batches import BatchStream
 from raydual.metrics import Means, gather
 from raydual.tasks import Objective
+from raydual.training.optim import TaskOptimizer
 from raydual.training.watch import GradientCosine, Watch, peak_memory
 
 
@@ -39,17 +40,22 @@ class Progress:
         """How long the epoch has taken, with what was taken before it was gone on with."""
         return self._before + time.perf_counter() - self._started
 
-    def metrics(self) -> dict[str, float]:
-        """Return the epoch's figures by name; a collective."""
+    def results(
+        self, optimizers: Mapping[str, TaskOptimizer]
+    ) -> tuple[dict[str, float], list[tuple[str, str]]]:
+        """Return the epoch's figures, and the rows that had to be skipped; a collective."""
         seconds = self.seconds
         figures = {f"train/{name}": value for name, value in self.means.compute().items()}
-        return figures | {
-            **self.cosine.metrics(),
+        figures |= {f"train/lr_{name}": optimizer.lr for name, optimizer in optimizers.items()}
+        bad_rows = self.watch.bad.everywhere()
+        figures |= self.cosine.metrics() | {
             "train/samples_per_s": self._rows / seconds,
             "train/waiting_share": self.waited / seconds,
             "train/seconds": seconds,
             "train/peak_memory_gib": peak_memory(self._device),
+            "train/bad_rows": len(bad_rows),
         }
+        return figures, bad_rows
 
     def everywhere(self) -> list[dict[str, Any]]:
         """Return what each rank has to restore, in the order of ranks; a collective."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, SEPARATE, TASKS, objectives
 from raydual.training import checkpoint
 from raydual.training.early_stopping import EarlyStopping
+from raydual.training.interruption import Interruption
 from raydual.training.loop import EpochResult, TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
@@ -36,11 +37,13 @@ def run_training(
     rank: int = 0,
     world_size: int = 1,
     group: str | None = None,
+    asked_to_end: Callable[[], bool] = lambda: False,
 ) -> Generator[EpochResult, None, None]:
     """Train `config.run.name` to its end, from `latest_checkpoint` where there is one.
 
     Called on every rank; yields on every rank after each epoch, when rank 0 has saved it.
     `on_event` hears of rank 0 only. group: the search that this training is a trial of.
+    asked_to_end: looked at on rank 0; once true, the iteration under way is the last, and saved.
 
     Raises:
         RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
@@ -82,7 +85,7 @@ def run_training(
         on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))
     recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
-        for result in fit(model, state, stream, on_progress, on_pause):
+        for result in fit(model, state, stream, on_progress, on_pause, asked_to_end):
             if recorder is not None:
                 recorder.save(result, state)
             yield result
@@ -151,10 +154,12 @@ def run_here(config: Config, on_event: OnEvent) -> None:
 
     Raises:
         ConfigError: a GPU is asked for and there is none; else as `run_training`.
+        EndedBySignalError: a signal ended it, after a checkpoint.
     """
     if config.scale.use_gpu and not torch.cuda.is_available():
         raise ConfigError("scale.use_gpu=true, but torch finds no GPU here; set it to false")
     device = torch.device("cuda" if config.scale.use_gpu else "cpu")
     on_event(Note(f"Training in this process on {device}, without Ray"))
-    for _ in run_training(config, load_here, device, on_event):
-        pass
+    with Interruption() as asked:
+        for _ in run_training(config, load_here, device, on_event, asked_to_end=asked):
+            pass

@@ -7,7 +7,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -22,7 +22,8 @@ from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, RaydualError, TrainingError
-from raydual.training.gate import Gate
+from raydual.training.gate import Flag, Gate
+from raydual.training.interruption import Interruption
 from raydual.training.loop import EpochResult
 from raydual.training.run import run_training
 from raydual.training.run_folder import RunFolder
@@ -34,7 +35,7 @@ DATA_CPUS = 1.0
 RAY_FOLDER = ".ray"
 """What Ray keeps for itself in a folder while it runs; nothing is resumed from it."""
 
-STEPS_EVERY_S = 0.25
+STEPS_EVERY_S = POLL_S = 0.25
 
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -54,13 +55,37 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
     Raises:
         ConfigError: the cluster cannot hold the workers; nothing has been started.
         TrainingError: the training failed, after `run.max_failures` restarts.
+        EndedBySignalError: a signal ended it, after a checkpoint.
     """
     with connected(on_event):
         check_fits(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         scale = config.scale
         on_event(Note(f"Starting {scale.num_workers} worker(s), each {_resources(config)}"))
-        with _events(on_event) as queue:
-            _fit(config, {"queue": queue})
+        with _events(on_event) as queue, Interruption() as asked:
+            _fit_beside(config, queue, asked)
+
+
+def _fit_beside(config: Config, queue: Queue, asked_to_end: Callable[[], bool]) -> None:
+    """Run a TorchTrainer in a thread, and tell its workers when the end is asked for here."""
+    flag = ray.remote(num_cpus=0)(Flag).remote()
+    failures: list[BaseException] = []
+
+    def fit() -> None:
+        try:
+            _fit(config, {"queue": queue, "flag": flag})
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    told = False
+    while thread.is_alive():
+        thread.join(POLL_S)
+        if asked_to_end() and not told:
+            ray.get(flag.raise_it.remote())
+            told = True
+    if failures:
+        raise failures[0]
 
 
 def epochs_on_ray(
@@ -203,6 +228,7 @@ def _train_worker(setup: dict[str, Any]) -> None:
     """Run one rank; Ray Train calls this in every worker."""
     context = ray.train.get_context()
     config = build(setup["config"])
+    flag = setup.get("flag")
     # Ray leaves the number unset, and each of several workers would take every core
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
 
@@ -214,6 +240,7 @@ def _train_worker(setup: dict[str, Any]) -> None:
         rank=context.get_world_rank(),
         world_size=context.get_world_size(),
         group=setup.get("group"),
+        asked_to_end=lambda: flag is not None and ray.get(flag.raised.remote()),
     ):
         ray.train.report({"epoch": result.epoch, **result.metrics})
         gate = setup.get("gate")

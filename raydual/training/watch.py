@@ -97,6 +97,8 @@ class Watch:
         Raises:
             TrainingError: a loss was NaN or infinite, or too many images are corrupt.
         """
+        if not self._bad_at:
+            return  # an epoch that was left behind its last iteration
         first = torch.stack([self._bad_at[name] for name in self._tasks])
         if dist.is_initialized():
             dist.all_reduce(first, dist.ReduceOp.MIN)
