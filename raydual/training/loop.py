@@ -111,7 +111,7 @@ def fit(
             epoch = state.epoch + 1
             for done in train_epoch(model, state, stream, ahead, progress):
                 on_progress(epoch, done, stream.iterations)
-                ending = _asked(asked_to_end, stream, done)
+                ending = _asked(asked_to_end, stream, done, model.device)
                 if ending or _is_due(stream, done):
                     progress.watch.check()
                     on_pause(progress.everywhere())
@@ -299,11 +299,13 @@ def _is_due(stream: BatchStream, done: int) -> bool:
     return bool(every and done and done % every == 0 and done < stream.iterations)
 
 
-def _asked(asked_to_end: Callable[[], bool], stream: BatchStream, done: int) -> bool:
+def _asked(
+    asked_to_end: Callable[[], bool], stream: BatchStream, done: int, device: torch.device
+) -> bool:
     """Whether to end here, the same on every rank, which has to be agreed on now and then only."""
     if stream.world_size == 1:
         return asked_to_end()
     if done % CHECK_EVERY and done < stream.iterations:
         return False
     asked = stream.rank == 0 and asked_to_end()
-    return bool(sum_over_ranks(torch.tensor(float(asked))) > 0)
+    return bool(sum_over_ranks(torch.tensor(float(asked), device=device)) > 0)

@@ -57,19 +57,7 @@ def run_training(
         for name in checkpoint.CHECKPOINTS:
             folder.recover(name)
     barrier()
-    if folder.has_checkpoint(LATEST):
-        with folder.checkpoint(LATEST) as path:
-            counter.load_pretrained(path)
-            model, state = _start(config, counter, stream, device)
-            checkpoint.load_state(path, state)
-        if not fits(state.parts, stream):
-            if rank == 0:
-                on_event(
-                    Note(f"Epoch {state.epoch + 1} begins anew: it had other workers or batches")
-                )
-            state.parts = []
-    else:
-        model, state = _start(config, counter, stream, device)
+    model, state = _resume(config, folder, counter, stream, device, on_event)
 
     def on_pause(parts: list[dict[str, Any]]) -> None:
         if rank == 0:
@@ -92,6 +80,28 @@ def run_training(
     finally:
         if recorder is not None:
             recorder.close()
+
+
+def _resume(
+    config: Config,
+    folder: RunFolder,
+    counter: DualTaskCounter,
+    stream: BatchStream,
+    device: torch.device,
+    on_event: OnEvent,
+) -> tuple[ParallelCounter, TrainState]:
+    """Start from `latest_checkpoint` where there is one, in the middle of an epoch if it fits."""
+    if not folder.has_checkpoint(LATEST):
+        return _start(config, counter, stream, device)
+    with folder.checkpoint(LATEST) as path:
+        counter.load_pretrained(path)
+        model, state = _start(config, counter, stream, device)
+        checkpoint.load_state(path, state)
+    if not fits(state.parts, stream):
+        if stream.rank == 0:
+            on_event(Note(f"Epoch {state.epoch + 1} begins anew: it had other workers or batches"))
+        state.parts = []
+    return model, state
 
 
 def _start(
