@@ -23,6 +23,12 @@ class CheckpointError(RaydualError):
     """A checkpoint is missing, incomplete or not raydual's."""
 
 
+class StorageError(RaydualError):
+    """A folder or a bucket could not be written or read, at last (exit code 1)."""
+
+    exit_code = 1
+
+
 class TrainingError(RaydualError):
     """A training that had started cannot go on (exit code 1)."""
 

@@ -11,11 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from raydual.data.augment import augment
 from raydual.data.images import CorruptImageError, decode_image
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.ordering import ORDERS
+from raydual.data.patience import patiently
 from raydual.data.plan import Unit
 from raydual.data.schema import Row, open_shard, rows_of
 
@@ -67,9 +69,12 @@ def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
         DataError: the shard cannot be read.
     """
     columns = ["id", "category", "image", "points"]
-    with open_shard(unit.shard) as parquet:
-        table = parquet.read_row_group(unit.row_group, columns=columns).take(list(unit.rows))
-    return [_sample(row, preparation) for row in rows_of(table)]
+
+    def read() -> pa.Table:
+        with open_shard(unit.shard) as parquet:
+            return parquet.read_row_group(unit.row_group, columns=columns).take(list(unit.rows))
+
+    return [_sample(row, preparation) for row in rows_of(patiently(read))]
 
 
 def _sample(row: Row, preparation: Preparation) -> Sample:

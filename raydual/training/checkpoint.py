@@ -43,7 +43,8 @@ def save_latest(
 
     def write_all(path: Path) -> None:
         counter.save_weights(path)
-        torch.save(_state_dict(state), path / STATE_FILE)
+        with (path / STATE_FILE).open("wb") as file:  # so that torch passes on what a disk says
+            torch.save(_state_dict(state), file)
         counter.save_manifest(path, **about)
 
     folder.publish(LATEST, write_all)

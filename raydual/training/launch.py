@@ -13,7 +13,7 @@ from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
 from raydual.data.plan import num_rows
 from raydual.data.schema import MANIFEST, Row, write_dataset
 from raydual.data.storage import absolute, join, open_filesystem
-from raydual.errors import CheckpointError, ConfigError, DataError
+from raydual.errors import CheckpointError, ConfigError, DataError, StorageError
 from raydual.model.files import read_manifest
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import Note, OnEvent, Step
@@ -62,7 +62,10 @@ def check_folder(config: Config, folder: RunFolder) -> None:
         CheckpointError: the checkpoint to go on from is damaged.
     """
     if not folder.has_checkpoint(LATEST):
-        folder.write(CONFIG_FILE, config.to_yaml().encode())
+        try:
+            folder.write(CONFIG_FILE, config.to_yaml().encode())
+        except StorageError as error:
+            raise ConfigError(str(error)) from None
         return
     if not config.run.resume:
         raise ConfigError(

@@ -49,7 +49,9 @@ def run_training(
         RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
     """
     assert config.run.name is not None
-    folder = RunFolder(config.run.storage, config.run.name)
+    folder = RunFolder(
+        config.run.storage, config.run.name, lambda text: on_event(Note(f"⚠ {text}"))
+    )
     counter = DualTaskCounter.from_config(config, arithmetic(config, device))
     stream = BatchStream(config, counter.prompter, source, rank, world_size)
     if rank == 0:

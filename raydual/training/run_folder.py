@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 
+from raydual.data.patience import patiently, storage_error
 from raydual.data.storage import first_line, join, open_filesystem, write_whole
-from raydual.errors import CheckpointError, ConfigError
+from raydual.errors import CheckpointError, RaydualError, StorageError
 from raydual.model.files import MANIFEST, read_manifest
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
 LATEST = "latest_checkpoint"
+
+T = TypeVar("T")
 
 
 def best_of(task: str) -> str:
@@ -26,10 +31,18 @@ def best_of(task: str) -> str:
 
 
 class RunFolder:
-    """Files and checkpoints of one run under `storage`/`name`."""
+    """Files and checkpoints of one run under `storage`/`name`.
 
-    def __init__(self, storage: str, name: str) -> None:
+    What fails is tried again for half a minute; `on_wait` is told. Every method raises
+    StorageError when that has not helped, and at once where waiting does not help: on a full
+    disk, say.
+    """
+
+    def __init__(
+        self, storage: str, name: str, on_wait: Callable[[str], None] = lambda text: None
+    ) -> None:
         self.name = name
+        self._on_wait = on_wait
         self.path = join(storage, name)
         self._fs, self._root = open_filesystem(self.path)
         self._local = isinstance(self._fs, pafs.LocalFileSystem)
@@ -53,28 +66,16 @@ class RunFolder:
         """Replace the checkpoint `name` by what `write` puts into the folder it is given.
 
         The new one is completed beside the old one before that is removed, its manifest last, so
-        that at any instant one of the two is whole; `recover` puts that one in place.
+        that at any instant one of the two is whole. `write` may be called again.
         """
-        self.recover(name)
-        beside = self._beside(name)
-        self._remove(beside)
-        self._fs.create_dir(self._root)
-        if self._local:
-            Path(beside).mkdir()
-            write(Path(beside))
-        else:
-            with tempfile.TemporaryDirectory() as scratch:
-                write(Path(scratch))
-                self._copy(pafs.LocalFileSystem(), scratch, beside)
-        self._replace(name)
+        self._patiently(f"save {name} in", lambda: self._publish(name, write))
 
     def recover(self, name: str) -> None:
         """Finish the replacement that a crash interrupted, if there was one.
 
         For one process alone: that which resumes the run.
         """
-        if self._is_whole(self._beside(name)) and not self._is_whole(f"{self._root}/{name}"):
-            self._replace(name)
+        self._patiently(f"restore {name} in", lambda: self._recover(name))
 
     @contextlib.contextmanager
     def checkpoint(self, name: str) -> Iterator[Path]:
@@ -85,47 +86,45 @@ class RunFolder:
         Raises:
             CheckpointError: there is none, or it is incomplete.
         """
+        place = self._whole(name)
         if self._local:
-            read_manifest(Path(self._root) / name)
-            yield Path(self._root) / name
+            read_manifest(Path(place or f"{self._root}/{name}"))
+            yield Path(place or f"{self._root}/{name}")
             return
-        path = f"{self._root}/{name}".rstrip("/")
-        if not self._is_whole(path):
+        if place is None:
             raise CheckpointError(f"no checkpoint at {self.path}/{name}")
         with tempfile.TemporaryDirectory() as scratch:
-            pafs.copy_files(path, scratch, source_filesystem=self._fs)
+            self._patiently(
+                f"read {name} in",
+                lambda: pafs.copy_files(place, scratch, source_filesystem=self._fs),
+            )
             read_manifest(Path(scratch))
             yield Path(scratch)
 
     def has_checkpoint(self, name: str) -> bool:
         """Whether there is a whole checkpoint of this name."""
-        return self._is_whole(f"{self._root}/{name}")
+        return self._whole(name) is not None
 
     def remove(self, name: str) -> None:
         """Delete a checkpoint or another folder, if it is there."""
-        self._remove(f"{self._root}/{name}")
+        self._patiently(f"remove {name} from", lambda: self._remove(f"{self._root}/{name}"))
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, whole or not at all.
-
-        Raises:
-            ConfigError: it cannot be written there.
-        """
-        try:
-            write_whole(self._fs, f"{self._root}/{name}", content)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write {self.path}/{name}: {first_line(error)}; "
-                "run.storage has to be a folder or bucket that can be written"
-            ) from error
+        """Write a file, whole or not at all."""
+        path = f"{self._root}/{name}"
+        self._patiently(f"write {name} into", lambda: write_whole(self._fs, path, content))
 
     def read(self, name: str) -> bytes | None:
         """Read a file; None where there is none."""
         path = f"{self._root}/{name}"
-        if self._fs.get_file_info(path).type != pafs.FileType.File:
-            return None
-        with self._fs.open_input_stream(path) as stream:
-            return stream.read()
+
+        def read() -> bytes | None:
+            if self._fs.get_file_info(path).type != pafs.FileType.File:
+                return None
+            with self._fs.open_input_stream(path) as stream:
+                return stream.read()
+
+        return self._patiently(f"read {name} in", read)
 
     def record(self, epoch: int, metrics: dict[str, Any]) -> None:
         """Write the line of an epoch into metrics.jsonl; lines of that epoch or later go."""
@@ -141,6 +140,49 @@ class RunFolder:
     def local(self) -> Path | None:
         """The folder on this machine, or None in a bucket."""
         return Path(self._root) if self._local else None
+
+    def _publish(self, name: str, write: Callable[[Path], None]) -> None:
+        self._recover(name)
+        beside = self._beside(name)
+        self._remove(beside)
+        self._fs.create_dir(self._root)
+        if self._local:
+            Path(beside).mkdir()
+            write(Path(beside))
+        else:
+            with tempfile.TemporaryDirectory() as scratch:
+                write(Path(scratch))
+                self._copy(pafs.LocalFileSystem(), scratch, beside)
+        self._replace(name)
+
+    def _recover(self, name: str) -> None:
+        if self._is_whole(self._beside(name)) and not self._is_whole(f"{self._root}/{name}"):
+            self._replace(name)
+
+    def _whole(self, name: str) -> str | None:
+        """Where the checkpoint is whole: in its place, or still beside it after a crash."""
+        places = [f"{self._root}/{name}".rstrip("/"), self._beside(name)]
+        return self._patiently(
+            f"read {name} in", lambda: next(filter(self._is_whole, places), None)
+        )
+
+    def _patiently(self, doing: str, action: Callable[[], T]) -> T:
+        try:
+            return patiently(action, self._on_wait)
+        except RaydualError:
+            raise
+        except Exception as error:
+            if (reason := storage_error(error)) is None:
+                raise
+            raise StorageError(f"cannot {doing} {self.path}: {self._explained(reason)}") from error
+
+    def _explained(self, reason: OSError) -> str:
+        if reason.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            return (
+                f"{os.strerror(reason.errno)}; the checkpoint before it is whole: "
+                f"make room, then go on with `raydual train --resume {self.path}`"
+            )
+        return f"{first_line(reason)}; run.storage has to be a folder or bucket one can write"
 
     def _beside(self, name: str) -> str:
         return f"{self._root}/.{name}.new"
