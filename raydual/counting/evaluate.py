@@ -32,7 +32,7 @@ from raydual.data.loading import Preparation, load_unit
 from raydual.data.plan import Unit, num_rows
 from raydual.errors import DataError, EvaluationError, RaydualError
 from raydual.training.count_check import MARGIN
-from raydual.training.trackers import Note, OnEvent, Step
+from raydual.training.events import Note, OnEvent, Step
 from raydual.training.trainer import connected
 
 NUMBER, FAILURE = "number", "failure"

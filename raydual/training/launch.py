@@ -15,8 +15,8 @@ from raydual.data.schema import MANIFEST, Row, write_dataset
 from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError, StorageError
 from raydual.model.files import read_manifest
+from raydual.training.events import Note, OnEvent, Step
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
-from raydual.training.trackers import Note, OnEvent, Step
 
 SYNTHETIC = "synthetic"
 ARCHITECTURE = (
