@@ -156,6 +156,9 @@ class ScaleSection(Section):
     use_gpu: bool = Field(False, description="one GPU a worker")
     cpus_per_worker: Positive = 1.0
     strategy: Literal["ddp"] = "ddp"
+    timeout_s: AtLeastOne = Field(
+        1800, description="seconds that ranks wait for one that hangs before the training fails"
+    )
 
 
 class LogSection(Section):

@@ -18,6 +18,7 @@ from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, SEPARATE, TASKS, objectives
 from raydual.training import checkpoint
 from raydual.training.early_stopping import EarlyStopping
+from raydual.training.hooks import Hooks, Request
 from raydual.training.interruption import Interruption
 from raydual.training.loop import EpochResult, TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
@@ -37,13 +38,14 @@ def run_training(
     rank: int = 0,
     world_size: int = 1,
     group: str | None = None,
-    asked_to_end: Callable[[], bool] = lambda: False,
+    requested: Callable[[], Request] = lambda: Request.NOTHING,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Generator[EpochResult, None, None]:
     """Train `config.run.name` to its end, from `latest_checkpoint` where there is one.
 
     Called on every rank; yields on every rank after each epoch, when rank 0 has saved it.
     `on_event` hears of rank 0 only. group: the search that this training is a trial of.
-    asked_to_end: looked at on rank 0; once true, the iteration under way is the last, and saved.
+    requested, on_stage: see `Hooks`; called on every rank.
 
     Raises:
         RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
@@ -71,11 +73,12 @@ def run_training(
         if rank == 0:
             on_event(Step(f"Epoch {epoch}", done, total))
 
+    hooks = Hooks(on_progress, on_stage, on_pause, requested)
     if rank == 0 and state.finished(config):
         on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))
     recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
-        for result in fit(model, state, stream, on_progress, on_pause, asked_to_end):
+        for result in fit(model, state, stream, hooks):
             if recorder is not None:
                 recorder.save(result, state)
             yield result
@@ -172,6 +175,10 @@ def run_here(config: Config, on_event: OnEvent) -> None:
         raise ConfigError("scale.use_gpu=true, but torch finds no GPU here; set it to false")
     device = torch.device("cuda" if config.scale.use_gpu else "cpu")
     on_event(Note(f"Training in this process on {device}, without Ray"))
-    with Interruption() as asked:
-        for _ in run_training(config, load_here, device, on_event, asked_to_end=asked):
+    with Interruption() as interruption:
+
+        def requested() -> Request:
+            return Request.END if interruption() else Request.NOTHING
+
+        for _ in run_training(config, load_here, device, on_event, requested=requested):
             pass
