@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from raydual.data.marking import draw_marks
     from raydual.errors import RaydualError
     from raydual.model.counter import DualTaskCounter, Prediction
-    from raydual.training.loop import EpochResult, fit
+    from raydual.training.events import EpochResult
+    from raydual.training.loop import fit
 
 _HOMES = {
     "Config": "raydual.config_tree",
     "Counted": "raydual.counting.closed_loop",
     "Counter": "raydual.counting.closed_loop",
     "DualTaskCounter": "raydual.model.counter",
-    "EpochResult": "raydual.training.loop",
+    "EpochResult": "raydual.training.events",
     "Letterbox": "raydual.data.letterbox",
     "Prediction": "raydual.model.counter",
     "RaydualError": "raydual.errors",

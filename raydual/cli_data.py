@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from raydual.data.formats.synthetic import SynthConfig
-    from raydual.data.schema import Manifest
+    from raydual.data.manifest import Manifest
 
 data_app = typer.Typer(
     help="Make, import, check and look at datasets.",
@@ -128,7 +128,7 @@ def check(dataset: Dataset) -> None:
 
     from raydual.data.check import check as run_check
     from raydual.data.check import show
-    from raydual.data.schema import read_manifest
+    from raydual.data.manifest import read_manifest
 
     total = sum(info.images for info in read_manifest(dataset).splits.values())
     report = run_check(dataset, _progress("Checking", total))

@@ -33,7 +33,7 @@ from raydual.data.plan import Unit, num_rows
 from raydual.errors import DataError, EvaluationError, RaydualError
 from raydual.training.cluster import connected
 from raydual.training.count_check import MARGIN
-from raydual.training.trackers import Note, OnEvent, Step
+from raydual.training.events import Note, OnEvent, Step
 
 NUMBER, FAILURE = "number", "failure"
 """Columns that an actor adds to its predictions: of which part they are; why there are none."""

@@ -13,7 +13,8 @@ from raydual.counting.done_figures import auroc, done_figures, stop_figures
 from raydual.counting.localisation import localisation_figures
 from raydual.counting.predictions import Figure, Prediction
 from raydual.counting.ratios import Ratio, intervals
-from raydual.data.schema import read_manifest, read_rows
+from raydual.data.manifest import read_manifest
+from raydual.data.schema import read_rows
 
 Figures = dict[str, float | None]
 

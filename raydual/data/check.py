@@ -15,8 +15,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from raydual.data.images import CorruptImageError, decode_image
+from raydual.data.manifest import Manifest, SplitInfo, read_manifest
 from raydual.data.ordering import to_reference
-from raydual.data.schema import SPLITS, Manifest, Row, SplitInfo, read_manifest, read_rows
+from raydual.data.schema import SPLITS, Row, read_rows
 
 DUPLICATE_DISTANCE = 2.0
 """Points no further apart, in pixels of the 384-pixel reference frame, may be one object twice."""

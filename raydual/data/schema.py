@@ -9,7 +9,6 @@ Rows are written in a pseudo-random order that depends on their ids alone, in ro
 
 import contextlib
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.fs as pafs
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
 
-from raydual.data.images import CorruptImageError as CorruptImageError
-from raydual.data.images import decode_image as decode_image
+from raydual.data.manifest import Manifest, SplitInfo, read_manifest, write_manifest
 from raydual.data.storage import appears_whole, first_line, join, open_filesystem, refuse_occupied
 from raydual.errors import DataError
 
 SPLITS = ("train", "val", "test")
-FORMAT, VERSION = "raydual-dataset", 1
-MANIFEST = "dataset.json"
 ROW_GROUP_ROWS = 64
 SHARD_ROWS = 1024
 SHARD_BYTES = 64 * 2**20
@@ -61,28 +56,6 @@ class Row:
     width: int
     height: int
     points: np.ndarray
-
-
-class SplitInfo(BaseModel):
-    """How much one split holds."""
-
-    images: int = 0
-    objects: int = 0
-    shards: int = 0
-
-
-class Manifest(BaseModel):
-    """The contents of dataset.json.
-
-    `left_out` counts what an importer met and did not store, by reason.
-    """
-
-    format: str = FORMAT
-    version: int = VERSION
-    source: str
-    splits: dict[str, SplitInfo]
-    categories: list[str]
-    left_out: dict[str, int] = {}
 
 
 def placement(row_id: str) -> bytes:
@@ -125,35 +98,7 @@ def write_dataset(
             categories=sorted(categories),
             left_out={why: len(names) for why, names in left_out.items() if names},
         )
-        with filesystem.open_output_stream(f"{folder}/{MANIFEST}") as stream:
-            stream.write(json.dumps(manifest.model_dump(), indent=2).encode() + b"\n")
-    return manifest
-
-
-def read_manifest(path: str | Path) -> Manifest:
-    """The manifest of the dataset at a local path or URI.
-
-    Raises:
-        DataError: nothing is there, it is no dataset, or a newer version wrote it.
-    """
-    filesystem, root = open_filesystem(path)
-    try:
-        with filesystem.open_input_stream(f"{root}/{MANIFEST}") as stream:
-            manifest = Manifest.model_validate_json(stream.read())
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataError(
-            f"no dataset at {path}: {MANIFEST} is not there; make one with `raydual data synth` "
-            "or `raydual data import`"
-        ) from error
-    except (OSError, ValidationError) as error:
-        raise DataError(
-            f"{path}/{MANIFEST} cannot be read: {first_line(error)}; make the dataset again"
-        ) from error
-    if (manifest.format, manifest.version) != (FORMAT, VERSION):
-        raise DataError(
-            f"{path}/{MANIFEST} says {manifest.format} version {manifest.version}, expected "
-            f"{FORMAT} version {VERSION}; make the dataset again with this raydual"
-        )
+        write_manifest(manifest, filesystem, folder)
     return manifest
 
 

@@ -1,18 +1,25 @@
-"""Low-rank adapters (LoRA) on the language model of a trunk, by peft."""
+"""Low-rank adapters (LoRA) on the language model of a trunk, by peft.
+
+peft and the parts of transformers that it loads take two seconds; without LoRA they are not needed.
+"""
+
+from __future__ import annotations
 
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import peft
 from safetensors.torch import save_file
 from torch import Tensor
 
 from raydual.config_tree import LoraSection
 from raydual.errors import CheckpointError
 from raydual.model.source import one_line_errors, quiet_transformers
+
+if TYPE_CHECKING:
+    import peft
 
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FIRST_ADAPTER = "default"
@@ -21,6 +28,8 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 
 def add_adapters(model: Any, lora: LoraSection) -> peft.PeftModel:
     """Freeze the model and put new float32 adapters on the projections of its decoder."""
+    import peft
+
     decoder = model.get_decoder()
     name = next(name for name, module in model.named_modules() if module is decoder)
     config = peft.LoraConfig(
@@ -39,6 +48,8 @@ def load_adapters(model: Any, folder: Path) -> peft.PeftModel:
     Raises:
         CheckpointError: a file is missing, truncated or of another model.
     """
+    import peft
+
     with _checked(folder):
         return peft.PeftModel.from_pretrained(model, folder, is_trainable=True)
 
@@ -75,6 +86,8 @@ def save_adapters(
         folder: made if it is not there.
         adapter: which of the model's adapters.
     """
+    import peft
+
     folder.mkdir(exist_ok=True)
     weights = peft.get_peft_model_state_dict(
         model, state_dict=state, adapter_name=adapter, save_embedding_layers=False

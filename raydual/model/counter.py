@@ -24,9 +24,9 @@ from raydual.model.heads import Position, take_over
 from raydual.model.prompt import Prompter
 from raydual.model.source import resolve
 from raydual.model.trunk import Trunk
+from raydual.model.trunks import SHARED, new_trunks, saved_trunks, trunk_folders
 from raydual.tasks import COORD, DONE, TASKS, Task
 
-SHARED = "shared"
 HEADS_FILE = "heads.safetensors"
 
 
@@ -81,17 +81,7 @@ class DualTaskCounter(nn.Module):
             config.data.image_size,
             trust_remote_code=config.model.trust_remote_code,
         )
-        trunks = {
-            name: Trunk.from_pretrained(
-                config.model.trunk,
-                lora=config.model.lora,
-                seed=config.seed,
-                base_dtype=base_dtype,
-                **_trunk_options(config),
-            )
-            for name in _trunk_names(config)
-        }
-        counter = cls(config, trunks, prompter)
+        counter = cls(config, new_trunks(config, base_dtype), prompter)
         counter._take_over_heads(Path(resolve(config.model.trunk)))
         return counter
 
@@ -121,13 +111,7 @@ class DualTaskCounter(nn.Module):
         prompter = Prompter.from_pretrained(
             str(folder), config.data.image_size, trust_remote_code=trust_remote_code
         )
-        trunks = {
-            name: Trunk.load(
-                folder / below, base=_base_of(base, config, name), **_trunk_options(config)
-            )
-            for name, below in _trunk_folders(config).items()
-        }
-        counter = cls(config, trunks, prompter)
+        counter = cls(config, saved_trunks(folder, config, _lent(base, config)), prompter)
         counter.categories = tuple(manifest.get("categories", ()))
         counter._load_heads(folder)
         return counter.to(device).eval()
@@ -155,7 +139,7 @@ class DualTaskCounter(nn.Module):
     def save_weights(self, folder: Path) -> None:
         """Save everything but the manifest, without which the folder is no checkpoint yet."""
         folder.mkdir(parents=True, exist_ok=True)
-        for name, below in _trunk_folders(self.config).items():
+        for name, below in trunk_folders(self.config).items():
             trunk = self.trunks[name]
             assert isinstance(trunk, Trunk)
             trunk.save_pretrained(folder / below)
@@ -268,33 +252,13 @@ def _new_head(task: Task, trunk: Trunk, config: Config) -> nn.Module:
         return task.make_head(trunk.hidden_size, trunk.grid, config)
 
 
-def _trunk_names(config: Config) -> list[str]:
-    return [t.name for t in TASKS] if config.train.strategy == "independent" else [SHARED]
-
-
-def _trunk_folders(config: Config) -> dict[str, str]:
-    """Where each trunk lies in a checkpoint: the first at the top, so that it is a model path."""
-    first, *others = _trunk_names(config)
-    return {first: "."} | {name: f"trunk_{name}" for name in others}
-
-
-def _trunk_options(config: Config) -> dict[str, Any]:
-    return {
-        "image_size": config.data.image_size,
-        "trust_remote_code": config.model.trust_remote_code,
-        "gradient_checkpointing": config.model.gradient_checkpointing,
-    }
-
-
-def _base_of(base: DualTaskCounter | None, config: Config, name: str) -> Trunk | None:
-    """Return the trunk whose frozen weights another checkpoint of its run has too."""
+def _lent(base: DualTaskCounter | None, config: Config) -> dict[str, Trunk]:
+    """Return the trunks whose frozen weights another checkpoint of their run has too."""
     if base is None or not config.model.lora.r:
-        return None
+        return {}
     if (base.config.model, base.config.seed) != (config.model, config.seed):
-        return None
-    trunk = base.trunks[name]
-    assert isinstance(trunk, Trunk)
-    return trunk
+        return {}
+    return {name: trunk for name, trunk in base.trunks.items() if isinstance(trunk, Trunk)}
 
 
 def _entry(manifest: Mapping[str, Any], key: str, folder: Path) -> Any:

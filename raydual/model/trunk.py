@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import peft
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -64,11 +63,11 @@ class Trunk(nn.Module):
     Attributes:
         hidden_size: D.
         grid: rows and columns of image tokens.
-        adapter: name of its adapters under LoRA, where trunks share a base model.
+        adapter: name of its adapters under LoRA, where trunks share a base model; None without.
     """
 
     def __init__(
-        self, model: Any, readout: Tensor, image_size: int, adapter: str = FIRST_ADAPTER
+        self, model: Any, readout: Tensor, image_size: int, adapter: str | None = None
     ) -> None:
         super().__init__()
         self.model = model
@@ -127,7 +126,8 @@ class Trunk(nn.Module):
             readout = _initial_readout(model, Path(source))
             if adapted:
                 model = add_adapters(model, adapted)
-        return cls(model, readout, image_size)._checkpointing(gradient_checkpointing)
+        trunk = cls(model, readout, image_size, FIRST_ADAPTER if adapted else None)
+        return trunk._checkpointing(gradient_checkpointing)
 
     @classmethod
     def load(
@@ -155,14 +155,16 @@ class Trunk(nn.Module):
                 "give a folder such as runs/NAME/latest_checkpoint."
             )
         if base is not None:
-            adapter = add_saved_adapters(base.model, folder / ADAPTER_FOLDER)
-            return cls(base.model, _read_readout(folder, base.model), image_size, adapter)
+            readout = _read_readout(folder, base.model)
+            beside = add_saved_adapters(base.model, folder / ADAPTER_FOLDER)
+            return cls(base.model, readout, image_size, beside)
         model = _load_model(
             str(folder), "auto", trust_remote_code, CheckpointError, _FOR_CHECKPOINT
         )
+        adapter = None
         if (folder / ADAPTER_FOLDER).is_dir():
-            model = load_adapters(model, folder / ADAPTER_FOLDER)
-        trunk = cls(model, _read_readout(folder, model), image_size)
+            model, adapter = load_adapters(model, folder / ADAPTER_FOLDER), FIRST_ADAPTER
+        trunk = cls(model, _read_readout(folder, model), image_size, adapter)
         return trunk._checkpointing(gradient_checkpointing)
 
     def save_pretrained(
@@ -182,7 +184,7 @@ class Trunk(nn.Module):
         save_file({"readout": readout.detach().cpu().contiguous()}, folder / READOUT_FILE)
         state = {name.removeprefix("model."): value for name, value in state.items()}
         model = self.model
-        if isinstance(model, peft.PeftModel):
+        if self.adapter is not None:
             save_adapters(model, state, folder / ADAPTER_FOLDER, self.adapter)
             model, state = model.get_base_model(), without_adapters(state)
         with quiet_transformers():
@@ -197,7 +199,7 @@ class Trunk(nn.Module):
         inputs = dict(inputs)
         named = inputs.pop("category_mask")
         inputs["pixel_values"] = self._pixels(inputs["pixel_values"])
-        if isinstance(self.model, peft.PeftModel) and self.model.active_adapter != self.adapter:
+        if self.adapter is not None and self.model.active_adapter != self.adapter:
             self.model.set_adapter(self.adapter)
         with self.model.get_input_embeddings().register_forward_hook(self._put_readouts):
             hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state

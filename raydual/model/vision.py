@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface
 
 # Only to an attention with `flash` in its name does a tower hand over all images together.
 _PACKED = "raydual_flash_packed"
@@ -18,6 +17,9 @@ _PACKED = "raydual_flash_packed"
 
 def take_batches(tower: Any) -> None:
     """Change a tower in place; its weights, their names and its saved config stay as they are."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(_PACKED, _attend)
     for module in tower.modules():
         if type(module) is nn.Conv3d:
             module.__class__ = _PatchEmbedding
@@ -59,6 +61,3 @@ def _attend(
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in tensors), strict=True)
     each = [functional.scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in parts]
     return torch.cat(each, dim=2).transpose(1, 2), None
-
-
-AttentionInterface.register(_PACKED, _attend)

@@ -10,7 +10,8 @@ import torch
 from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import TASKS
-from raydual.training.loop import EpochResult, TrainState
+from raydual.training.events import EpochResult
+from raydual.training.loop import TrainState
 from raydual.training.run_folder import LATEST, RunFolder, best_of
 
 CHECKPOINTS = (LATEST, *(best_of(task.name) for task in TASKS))

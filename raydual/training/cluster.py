@@ -11,7 +11,7 @@ import ray
 
 from raydual.config_tree import Config
 from raydual.errors import ConfigError
-from raydual.training.trackers import Note, OnEvent
+from raydual.training.events import Note, OnEvent
 
 DATA_CPUS = 1.0
 """What Ray Data needs beside the training workers; with nothing left it would wait for ever."""

@@ -10,13 +10,14 @@ from raydual.config import build, load, value_of, with_values
 from raydual.config_tree import Config
 from raydual.data.batches import read_splits
 from raydual.data.formats.synthetic import DRAWING, SynthConfig, rows
+from raydual.data.manifest import MANIFEST
 from raydual.data.plan import num_rows
-from raydual.data.schema import MANIFEST, Row, write_dataset
+from raydual.data.schema import Row, write_dataset
 from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError, StorageError
 from raydual.model.files import read_manifest
+from raydual.training.events import Note, OnEvent, Step
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
-from raydual.training.trackers import Note, OnEvent, Step
 
 SYNTHETIC = "synthetic"
 ARCHITECTURE = (

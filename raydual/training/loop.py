@@ -26,6 +26,7 @@ from raydual.metrics import Means, Medians, Weighted
 from raydual.tasks import SEPARATE, TASKS, Objective, objectives
 from raydual.training.count_check import CountCheck
 from raydual.training.early_stopping import EarlyStopping
+from raydual.training.events import EpochResult
 from raydual.training.hooks import CHECK_EVERY, Hooks, Request, agreed
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
@@ -56,23 +57,6 @@ class TrainState:
     def finished(self, config: Config) -> bool:
         """Whether patience or the number of epochs is used up."""
         return self.ended(config.train.stop) or self.epoch >= config.train.epochs
-
-
-@dataclass(frozen=True)
-class EpochResult:
-    """What an epoch gave, the same on every rank.
-
-    metrics: `train/*` and `val/*`, means over all examples of all ranks. improved: the tasks with
-    a new best validation loss. stalled: validations without improvement, by task. ended: whether
-    patience ends the training here. bad_rows: id and reason of images that were skipped.
-    """
-
-    epoch: int
-    metrics: dict[str, float]
-    improved: list[str]
-    stalled: dict[str, int]
-    ended: bool
-    bad_rows: list[tuple[str, str]] = field(default_factory=list)
 
 
 def fit(

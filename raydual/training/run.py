@@ -18,15 +18,16 @@ from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, SEPARATE, TASKS, objectives
 from raydual.training import checkpoint
 from raydual.training.early_stopping import EarlyStopping
+from raydual.training.events import EpochResult, Note, OnEvent, Step
 from raydual.training.hooks import Hooks, Request
 from raydual.training.interruption import Interruption
-from raydual.training.loop import EpochResult, TrainState, fit
+from raydual.training.loop import TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
 from raydual.training.pictures import answers, panel
 from raydual.training.progress import fits
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
-from raydual.training.trackers import Note, OnEvent, Step, WandbTracker
+from raydual.training.trackers import WandbTracker
 
 
 def run_training(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +19,7 @@ from rich.progress import (
 
 from raydual.config_tree import Config
 from raydual.tasks import TASKS
-from raydual.training.loop import EpochResult
-
-
-@dataclass(frozen=True)
-class Step:
-    """How far something long has come: an epoch's iterations, say."""
-
-    label: str
-    done: int
-    total: int
-
-
-@dataclass(frozen=True)
-class Note:
-    """A line for the user."""
-
-    text: str
-
-
-Event = Step | Note | EpochResult
-OnEvent = Callable[[Event], None]
+from raydual.training.events import EpochResult, Event, Note, OnEvent, Step
 
 
 class ConsoleTracker:

@@ -19,12 +19,11 @@ from ray.util.queue import Queue
 from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.training.cluster import check_fits, connected, worker_resources
+from raydual.training.events import EpochResult, Note, OnEvent
 from raydual.training.failures import first_cause, why
 from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
-from raydual.training.loop import EpochResult
 from raydual.training.run_folder import RunFolder
-from raydual.training.trackers import Note, OnEvent
 from raydual.training.worker import train_worker
 
 RAY_FOLDER = ".ray"

@@ -14,9 +14,9 @@ from ray.util.queue import Queue
 
 from raydual.config import build
 from raydual.data.stream import load_with_ray
+from raydual.training.events import Event, Note, OnEvent, Step
 from raydual.training.hooks import Request
 from raydual.training.run import run_training
-from raydual.training.trackers import Event, Note, OnEvent, Step
 
 STEPS_EVERY_S = 0.25
 

@@ -19,8 +19,8 @@ from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.errors import ConfigError
 from raydual.training.cluster import connected
+from raydual.training.events import Note
 from raydual.training.launch import preflight, with_absolute_paths, with_dataset
-from raydual.training.trackers import Note
 from raydual.training.trainer import RAY_FOLDER
 from raydual.tuning.checks import check_space
 from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raydual.tasks import TASKS
-from raydual.training.trackers import Event, Note, Step
+from raydual.training.events import Event, Note, Step
 from raydual.tuning.files import TrialRecord
 from raydual.tuning.results import Outcome
 from raydual.tuning.space import PATIENCES

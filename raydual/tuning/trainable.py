@@ -17,7 +17,7 @@ from raydual.data.loading import load_here
 from raydual.errors import RaydualError
 from raydual.tasks import TASKS
 from raydual.training.checkpoint import CHECKPOINTS
-from raydual.training.loop import EpochResult
+from raydual.training.events import EpochResult
 from raydual.training.run import run_training
 from raydual.training.run_folder import METRICS_FILE, RunFolder
 from raydual.training.trainer import epochs_on_ray

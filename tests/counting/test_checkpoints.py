@@ -14,7 +14,7 @@ from raydual.config_tree import Config
 from raydual.counting.closed_loop import Counter
 from raydual.errors import CheckpointError, RaydualError
 from raydual.model.counter import DualTaskCounter
-from raydual.training.loop import EpochResult
+from raydual.training.events import EpochResult
 from raydual.training.run import run_here
 
 LORA = ("model.lora.r=4", "model.lora.dropout=0.5")

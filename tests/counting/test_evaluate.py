@@ -25,9 +25,9 @@ from raydual.data.loading import load_here
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, RaydualError
 from raydual.model.counter import DualTaskCounter
+from raydual.training.events import Note, Step
 from raydual.training.loop import validate
 from raydual.training.parallel import ParallelCounter
-from raydual.training.trackers import Note, Step
 
 CAP = 6
 

@@ -9,17 +9,10 @@ import pytest
 from PIL import Image
 
 from raydual.data import schema, storage
-from raydual.data.images import to_rgb
-from raydual.data.schema import (
-    CorruptImageError,
-    Row,
-    decode_image,
-    open_filesystem,
-    read_manifest,
-    read_rows,
-    shards,
-    write_dataset,
-)
+from raydual.data.images import CorruptImageError, decode_image, to_rgb
+from raydual.data.manifest import read_manifest
+from raydual.data.schema import Row, read_rows, shards, write_dataset
+from raydual.data.storage import open_filesystem
 from raydual.errors import DataError
 
 

@@ -11,8 +11,8 @@ from raydual.config_tree import Config
 from raydual.counting.closed_loop import Counter
 from raydual.data.images import decode_image
 from raydual.data.schema import read_rows
+from raydual.training.events import EpochResult
 from raydual.training.launch import launch, resumed
-from raydual.training.loop import EpochResult
 from raydual.training.run_folder import LATEST
 from raydual.training.trackers import epoch_lines
 from tests.training.test_fit import history, interrupt_after, run, weights

@@ -15,9 +15,8 @@ from safetensors.torch import load_file
 from raydual.config_tree import Config
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
+from raydual.training.events import EpochResult, Note, Step
 from raydual.training.launch import launch, resumed
-from raydual.training.loop import EpochResult
-from raydual.training.trackers import Note, Step
 
 TIMES = {
     "train/seconds",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from raydual.config import build
 from raydual.config_tree import Config
@@ -30,12 +32,27 @@ from tests.training.plain import use_sgd
 CPU = torch.device("cpu")
 
 
+@cache
+def pool() -> ProcessPoolExecutor:
+    """Return processes that stay for all tests of this file: each has to load torch and more."""
+    return ProcessPoolExecutor(3, multiprocessing.get_context("spawn"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_of_the_pool() -> Iterator[None]:
+    yield
+    pool().shutdown()
+    pool.cache_clear()
+
+
 def in_processes(function: Callable, world: int, *args: Any) -> None:
     """Run function(rank, world, *args) in as many gloo processes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    mp.spawn(_child, args=(function, world, port, args), nprocs=world)
+    ranks = [pool().submit(_child, rank, function, world, port, args) for rank in range(world)]
+    for done in as_completed(ranks):
+        done.result()
 
 
 def _child(rank: int, function: Callable, world: int, port: int, args: tuple) -> None:

@@ -10,7 +10,8 @@ from raydual.data.formats import FORMATS
 from raydual.data.formats.source import Picture, Source
 from raydual.data.formats.splits import DEFAULT_FRACTIONS, assign_splits
 from raydual.data.images import CorruptImageError, decode_image, header_size
-from raydual.data.schema import SPLITS, Manifest, Row, placement, write_dataset
+from raydual.data.manifest import Manifest
+from raydual.data.schema import SPLITS, Row, placement, write_dataset
 from raydual.data.storage import refuse_occupied
 from raydual.errors import DataError
 
