@@ -237,20 +237,21 @@ def validate(
 
     Returns the metrics, and id and reason of the rows that could not be decoded.
     """
-    model.counter.eval()
     started = time.perf_counter()
     means, medians, bad = Means(model.device), Medians(), BadRows()
     batches = stream.val()
     try:
-        for by_task in batches:
-            bad.see(by_task)
-            for objective in SEPARATE:
-                (task,) = objective.tasks
-                batch = by_task[objective.name].to(model.device)
-                target = batch.targets[task.name]
-                judged = task.criterion(model.evaluate(batch, task), target, model.counter.grid)
-                means.update(judged.figures)
-                medians.update(judged.medians)
+        with model.uneven():
+            for by_task in batches:
+                bad.see(by_task)
+                for objective in SEPARATE:
+                    (task,) = objective.tasks
+                    batch = by_task[objective.name].to(model.device)
+                    target = batch.targets[task.name]
+                    output = model.evaluate(batch, task)
+                    judged = task.criterion(output, target, model.counter.grid)
+                    means.update(judged.figures)
+                    medians.update(judged.medians)
     finally:
         batches.close()
     figures = means.compute() | medians.compute() | {"seconds": time.perf_counter() - started}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream, Source, trained_categories
@@ -65,10 +66,11 @@ def run_training(
     model, state = _resume(config, folder, counter, stream, device, on_event)
 
     def on_pause(parts: list[dict[str, Any]]) -> None:
+        state.parts = parts
+        snapshot = checkpoint.Snapshot.of(model, state)
         if rank == 0:
-            state.parts = parts
             about = {"epoch": state.epoch, "iteration": parts[0]["done"]}
-            checkpoint.save_latest(folder, counter, state, about)
+            checkpoint.save_latest(folder, snapshot, about)
 
     def on_progress(epoch: int, done: int, total: int) -> None:
         if rank == 0:
@@ -80,8 +82,13 @@ def run_training(
     recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
         for result in fit(model, state, stream, hooks):
+            picture = None
+            with model.uneven():
+                if recorder is not None:
+                    picture = recorder.picture()
+            snapshot = checkpoint.Snapshot.of(model, state)
             if recorder is not None:
-                recorder.save(result, state)
+                recorder.save(result, snapshot, picture)
             yield result
     finally:
         if recorder is not None:
@@ -145,14 +152,18 @@ class _Recorder:
         local = folder.local() or Path(self._scratch.name)
         self._wandb = WandbTracker(config, folder.name, local, on_event, group)
 
-    def save(self, result: EpochResult, state: TrainState) -> None:
+    def picture(self) -> Image.Image | None:
+        """Ask the model about the validation pictures, where any are wanted."""
+        return None if self._pictured is None else panel(answers(self._model, self._pictured))
+
+    def save(
+        self, result: EpochResult, snapshot: checkpoint.Snapshot, picture: Image.Image | None
+    ) -> None:
         """Save an epoch; the console hears of it when everything is on disk."""
         # a crash between the two repeats the epoch and its line; no epoch is left without one
         self._folder.record(result.epoch, result.metrics)
-        checkpoint.save(self._folder, self._model.counter, state, result)
-        picture = None
-        if self._pictured is not None:
-            picture = panel(answers(self._model, self._pictured))
+        checkpoint.save(self._folder, snapshot, result)
+        if picture is not None:
             png = io.BytesIO()
             picture.save(png, "PNG")
             self._folder.write(f"samples/epoch_{result.epoch:04d}.png", png.getvalue())
