@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def _refuse_bool(value: Any) -> Any:
@@ -155,7 +155,21 @@ class ScaleSection(Section):
     num_workers: Count = Field(1, description="Ray Train workers; 0 trains here, without Ray")
     use_gpu: bool = Field(False, description="one GPU a worker")
     cpus_per_worker: Positive = 1.0
-    strategy: Literal["ddp"] = "ddp"
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="the trunk whole on every worker; fsdp: in parts, where it does not fit"
+    )
+    timeout_s: AtLeastOne = Field(
+        1800, description="seconds that ranks wait for one that hangs before the training fails"
+    )
+
+    @model_validator(mode="after")
+    def _check_sharding(self) -> ScaleSection:
+        if self.strategy == "fsdp" and self.num_workers < 2:
+            raise ValueError(
+                f"strategy=fsdp splits the trunk over workers, but num_workers={self.num_workers}; "
+                "take two or more, or strategy=ddp"
+            )
+        return self
 
 
 class LogSection(Section):

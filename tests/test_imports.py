@@ -13,7 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "raydual"
 RAY_FILES = {
     "counting/evaluate.py",
     "data/stream.py",
+    "training/cluster.py",
     "training/trainer.py",
+    "training/worker.py",
     "tuning/schedulers.py",
     "tuning/search.py",
     "tuning/trainable.py",

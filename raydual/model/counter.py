@@ -136,16 +136,20 @@ class DualTaskCounter(nn.Module):
         self.save_weights(folder)
         self.save_manifest(folder, **metadata)
 
-    def save_weights(self, folder: Path) -> None:
-        """Save everything but the manifest, without which the folder is no checkpoint yet."""
+    def save_weights(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Save everything but the manifest, without which the folder is no checkpoint yet.
+
+        weights: all of the model's, whole; to be given where its own are sharded.
+        """
+        weights = self.state_dict() if weights is None else weights
         folder.mkdir(parents=True, exist_ok=True)
         for name, below in trunk_folders(self.config).items():
             trunk = self.trunks[name]
             assert isinstance(trunk, Trunk)
-            trunk.save_pretrained(folder / below)
+            trunk.save_pretrained(folder / below, _below(weights, f"trunks.{name}."))
         self.prompter.save_pretrained(folder)
-        heads = {k: v.detach().cpu().contiguous() for k, v in self.heads.state_dict().items()}
-        save_file(heads, folder / HEADS_FILE)
+        heads = _below(weights, "heads.")
+        save_file({k: v.detach().cpu().contiguous() for k, v in heads.items()}, folder / HEADS_FILE)
 
     def save_manifest(self, folder: Path, **metadata: Any) -> None:
         """Write the manifest, which makes the folder a checkpoint."""
@@ -233,8 +237,7 @@ class DualTaskCounter(nn.Module):
             return
         saved = read_tensors(folder / HEADS_FILE)
         for name, head in self.heads.items():
-            start = f"{name}."
-            take_over(head, {k[len(start) :]: v for k, v in saved.items() if k.startswith(start)})
+            take_over(head, _below(saved, f"{name}."))
 
     def _load_heads(self, folder: Path) -> None:
         try:
@@ -250,6 +253,10 @@ def _new_head(task: Task, trunk: Trunk, config: Config) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed + zlib.crc32(task.name.encode()))
         return task.make_head(trunk.hidden_size, trunk.grid, config)
+
+
+def _below(weights: Mapping[str, Tensor], start: str) -> dict[str, Tensor]:
+    return {k.removeprefix(start): v for k, v in weights.items() if k.startswith(start)}
 
 
 def _lent(base: DualTaskCounter | None, config: Config) -> dict[str, Trunk]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import TASKS
 from raydual.training.events import EpochResult
 from raydual.training.loop import TrainState
+from raydual.training.parallel import ParallelCounter
 from raydual.training.run_folder import LATEST, RunFolder, best_of
 
 CHECKPOINTS = (LATEST, *(best_of(task.name) for task in TASKS))
@@ -20,35 +24,46 @@ CHECKPOINTS = (LATEST, *(best_of(task.name) for task in TASKS))
 STATE_FILE = "training_state.pt"
 
 
-def save(
-    folder: RunFolder, counter: DualTaskCounter, state: TrainState, result: EpochResult
-) -> None:
+@dataclass(frozen=True)
+class Snapshot:
+    """A model and the state of its training, whole on rank 0, to be saved there."""
+
+    counter: DualTaskCounter
+    weights: dict[str, Tensor]
+    state: dict[str, Any]
+
+    @classmethod
+    def of(cls, model: ParallelCounter, state: TrainState) -> Snapshot:
+        """Gather what is sharded; a collective. What is not is referred to, not copied."""
+        return cls(model.counter, model.weights(), _state_dict(state))
+
+    def write_model(self, path: Path, about: dict[str, Any]) -> None:
+        """Write a checkpoint for predictions."""
+        self.counter.save_weights(path, self.weights)
+        self.counter.save_manifest(path, **about)
+
+    def write_all(self, path: Path, about: dict[str, Any]) -> None:
+        """Write a checkpoint to go on from."""
+        self.counter.save_weights(path, self.weights)
+        with (path / STATE_FILE).open("wb") as file:  # so that torch passes on what a disk says
+            torch.save(self.state, file)
+        self.counter.save_manifest(path, **about)
+
+
+def save(folder: RunFolder, snapshot: Snapshot, result: EpochResult) -> None:
     """Save the bests that this epoch gave, then `latest_checkpoint` with the training's state.
 
     Latest comes last: a crash before it repeats the epoch, and saves the same bests again.
     """
     about = {"epoch": result.epoch, "metrics": result.metrics}
-
-    def write_model(path: Path) -> None:
-        counter.save_pretrained(path, **about)
-
     for task in result.improved:
-        folder.publish(best_of(task), write_model)
-    save_latest(folder, counter, state, about)
+        folder.publish(best_of(task), partial(snapshot.write_model, about=about))
+    save_latest(folder, snapshot, about)
 
 
-def save_latest(
-    folder: RunFolder, counter: DualTaskCounter, state: TrainState, about: dict[str, Any]
-) -> None:
+def save_latest(folder: RunFolder, snapshot: Snapshot, about: dict[str, Any]) -> None:
     """Save `latest_checkpoint`: the model, the training's state, and what its manifest says."""
-
-    def write_all(path: Path) -> None:
-        counter.save_weights(path)
-        with (path / STATE_FILE).open("wb") as file:  # so that torch passes on what a disk says
-            torch.save(_state_dict(state), file)
-        counter.save_manifest(path, **about)
-
-    folder.publish(LATEST, write_all)
+    folder.publish(LATEST, partial(snapshot.write_all, about=about))
 
 
 def load_state(path: Path, state: TrainState) -> None:
@@ -67,7 +82,7 @@ def load_state(path: Path, state: TrainState) -> None:
         state.epoch = saved["epoch"]
         state.best_count_mae = saved.get("best_count_mae", state.best_count_mae)
         state.parts = saved.get("parts", [])
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / STATE_FILE} is of another training: {error}") from None
 
 

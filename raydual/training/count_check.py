@@ -42,8 +42,7 @@ class CountCheck:
             self._samples = [sample for sample in samples if sample.error is None]
         samples = self._samples
         most = max(n for rank in gather([len(s.points) for s in samples] or [0]) for n in rank)
-        model.counter.eval()
-        with model.autocast():
+        with model.uneven(), model.autocast():
             counts = count_samples(
                 Counter(model.counter, model.counter), samples, max_objects=most + MARGIN
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 
 class Gate:
@@ -32,16 +33,26 @@ class Gate:
             self._changed.notify_all()
 
 
-class Flag:
-    """Tells the workers that the driver was asked to end."""
+class Desk:
+    """Where a driver leaves a request for the ranks, and the ranks leave word of where they are."""
 
     def __init__(self) -> None:
-        self._raised = False
+        self._end_asked = False
+        self._stages: dict[int, tuple[str, float]] = {}
 
-    def raise_it(self) -> None:
+    def ask_to_end(self) -> None:
         """Let the workers end after the iteration under way."""
-        self._raised = True
+        self._end_asked = True
 
-    def raised(self) -> bool:
+    def end_asked(self) -> bool:
         """Whether they should."""
-        return self._raised
+        return self._end_asked
+
+    def enters(self, rank: int, stage: str) -> None:
+        """Note where a rank is from now on."""
+        self._stages[rank] = (stage, time.monotonic())
+
+    def stages(self) -> dict[int, tuple[str, float]]:
+        """Where each rank is, and for how many seconds."""
+        now = time.monotonic()
+        return {rank: (stage, now - since) for rank, (stage, since) in self._stages.items()}

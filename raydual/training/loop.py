@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,18 +27,11 @@ from raydual.tasks import SEPARATE, TASKS, Objective, objectives
 from raydual.training.count_check import CountCheck
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.events import EpochResult
+from raydual.training.hooks import CHECK_EVERY, Hooks, Request, agreed
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
 from raydual.training.progress import Progress
 from raydual.training.watch import BadRows, GradientCosine, Watch
-
-CHECK_EVERY = 20
-
-OnProgress = Callable[[int, int, int], None]
-"""Called with (epoch, iterations done, iterations of the epoch)."""
-
-OnPause = Callable[[list[dict[str, Any]]], None]
-"""Called with what each rank has gathered of the epoch."""
 
 
 @dataclass
@@ -66,19 +60,14 @@ class TrainState:
 
 
 def fit(
-    model: ParallelCounter,
-    state: TrainState,
-    stream: BatchStream,
-    on_progress: OnProgress = lambda epoch, done, total: None,
-    on_pause: OnPause = lambda parts: None,
-    asked_to_end: Callable[[], bool] = lambda: False,
+    model: ParallelCounter, state: TrainState, stream: BatchStream, hooks: Hooks
 ) -> Iterator[EpochResult]:
     """Train until patience or `train.epochs` is used up; yield after every validation.
 
     `state` is advanced before each yield, so that saving it there resumes at the next epoch. Every
-    `train.checkpoint_every` iterations, `on_pause` is called on every rank: what is saved there,
-    with its parts as `state.parts`, resumes in the middle of the epoch. So it is, once more, when
-    rank 0 is `asked_to_end`, and nothing is yielded any more.
+    `train.checkpoint_every` iterations, and on request, `hooks.on_pause` is called: what is saved
+    there, with its parts as `state.parts`, resumes in the middle of the epoch. After a request to
+    end nothing is yielded any more.
 
     Raises:
         TrainingError: a loss that is not finite, or more corrupt images than tolerated; nothing
@@ -93,36 +82,50 @@ def fit(
     try:
         while True:
             epoch = state.epoch + 1
-            for done in train_epoch(model, state, stream, ahead, progress):
-                on_progress(epoch, done, stream.iterations)
-                ending = _asked(asked_to_end, stream, done, model.device)
-                if ending or _is_due(stream, done):
+            for done in train_epoch(model, state, stream, ahead, progress, hooks.on_stage):
+                hooks.on_progress(epoch, done, stream.iterations)
+                last = done == stream.iterations
+                request = agreed(hooks.requested, done, last, model.device)
+                if request or _is_due(stream, done):
                     progress.watch.check()
-                    on_pause(progress.everywhere())
-                if ending:
+                    hooks.on_pause(progress.everywhere())
+                if request is Request.END:
                     return
-            metrics, bad_rows = progress.results(state.optimizers)
+            figures, bad_rows = progress.results(state.optimizers)
             if epoch < config.train.epochs:
                 ahead = stream.train(epoch + 1)
-            figures, bad_val_rows = validate(model, stream)
-            _check_finite(figures, epoch)
-            metrics |= figures | _counted(count_check.after(epoch, model), state)
-            improved = [
-                task.name
-                for task in TASKS
-                if state.stoppers[task.name].update(metrics.get(task.monitor, float("nan")))
-            ]
-            metrics |= _bests(state)
-            state.epoch, state.parts = epoch, []
-            stalled = {name: stopper.stalled for name, stopper in state.stoppers.items()}
-            ended = state.ended(config.train.stop)
-            rows = bad_rows + bad_val_rows
-            yield EpochResult(epoch, metrics, improved, stalled, ended, rows)
+            hooks.on_stage(f"validation after epoch {epoch}")
+            yield _concluded(model, state, stream, count_check, figures, bad_rows)
             if state.finished(config):
                 return
             progress = Progress(objectives(config), state.epoch + 1, stream, model.device)
     finally:
         ahead.close()
+
+
+def _concluded(
+    model: ParallelCounter,
+    state: TrainState,
+    stream: BatchStream,
+    count_check: CountCheck,
+    trained: dict[str, float],
+    bad_rows: list[tuple[str, str]],
+) -> EpochResult:
+    """Validate what an epoch has trained, and advance `state` by it."""
+    epoch = state.epoch + 1
+    figures, bad_val_rows = validate(model, stream)
+    _check_finite(figures, epoch)
+    metrics = trained | figures | _counted(count_check.after(epoch, model), state)
+    improved = [
+        task.name
+        for task in TASKS
+        if state.stoppers[task.name].update(metrics.get(task.monitor, float("nan")))
+    ]
+    metrics |= _bests(state)
+    state.epoch, state.parts = epoch, []
+    stalled = {name: stopper.stalled for name, stopper in state.stoppers.items()}
+    ended = state.ended(stream.config.train.stop)
+    return EpochResult(epoch, metrics, improved, stalled, ended, bad_rows + bad_val_rows)
 
 
 def train_epoch(
@@ -131,6 +134,7 @@ def train_epoch(
     stream: BatchStream,
     iterations: Iterable[list[dict[str, Batch]]],
     progress: Progress,
+    on_stage: Callable[[str], None],
 ) -> Iterator[int]:
     """Run what is left of an epoch; yield how many iterations are done, first and after each."""
     goals = objectives(stream.config)
@@ -138,6 +142,8 @@ def train_epoch(
     yield progress.done
     source = iter(iterations)
     while True:
+        here = f"epoch {state.epoch + 1}, iteration {progress.done + 1}"
+        on_stage(f"{here}, waiting for data")
         before = time.perf_counter()
         micro = next(source, None)
         progress.waited += time.perf_counter() - before
@@ -146,7 +152,15 @@ def train_epoch(
         micro = [{name: b.to(model.device) for name, b in batches.items()} for batches in micro]
         where = (stream.config.seed, state.epoch + 1, progress.done, stream.rank)
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
-        figures = iteration(model, state.optimizers, goals, micro, progress.watch, progress.cosine)
+        figures = iteration(
+            model,
+            state.optimizers,
+            goals,
+            micro,
+            progress.watch,
+            progress.cosine,
+            partial(_at, on_stage, here),
+        )
         progress.means.update(figures)
         progress.done += 1
         for batches in micro:
@@ -164,12 +178,14 @@ def iteration(
     micro: list[dict[str, Batch]],
     watch: Watch,
     cosine: GradientCosine,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> dict[str, Weighted]:
     """Take one step an objective, each on the gradients of that objective alone.
 
     micro: the batches of the iteration, by objective; several where gradients are accumulated.
     Returns what the criteria reported, and each step's gradient norm.
     """
+    on_stage("agreement on the batch")
     counts = valid_counts(goals, micro)
     figures: dict[str, list[Weighted]] = {}
     for objective in goals:
@@ -178,6 +194,7 @@ def iteration(
             batch = batches[objective.name]
             local = model.no_sync(objective.tasks) if i + 1 < len(micro) else nullcontext()
             with local:
+                on_stage(f"forward pass of {objective.name}")
                 loss = torch.zeros((), device=model.device)
                 outputs = model.forward(batch, objective.tasks)
                 for task, output in zip(objective.tasks, outputs, strict=True):
@@ -189,6 +206,7 @@ def iteration(
                     watch.see(task, judged.objective, valid)
                     for name, figure in judged.figures.items():
                         figures.setdefault(name, []).append(figure)
+                on_stage(f"backward pass of {objective.name}")
                 loss.backward()
         cosine.see(optimizer)
         norm = optimizer.step()
@@ -219,20 +237,21 @@ def validate(
 
     Returns the metrics, and id and reason of the rows that could not be decoded.
     """
-    model.counter.eval()
     started = time.perf_counter()
     means, medians, bad = Means(model.device), Medians(), BadRows()
     batches = stream.val()
     try:
-        for by_task in batches:
-            bad.see(by_task)
-            for objective in SEPARATE:
-                (task,) = objective.tasks
-                batch = by_task[objective.name].to(model.device)
-                target = batch.targets[task.name]
-                judged = task.criterion(model.evaluate(batch, task), target, model.counter.grid)
-                means.update(judged.figures)
-                medians.update(judged.medians)
+        with model.uneven():
+            for by_task in batches:
+                bad.see(by_task)
+                for objective in SEPARATE:
+                    (task,) = objective.tasks
+                    batch = by_task[objective.name].to(model.device)
+                    target = batch.targets[task.name]
+                    output = model.evaluate(batch, task)
+                    judged = task.criterion(output, target, model.counter.grid)
+                    means.update(judged.figures)
+                    medians.update(judged.medians)
     finally:
         batches.close()
     figures = means.compute() | medians.compute() | {"seconds": time.perf_counter() - started}
@@ -272,6 +291,10 @@ def _resumed(state: TrainState, stream: BatchStream, device: torch.device) -> Pr
     return progress
 
 
+def _at(on_stage: Callable[[str], None], here: str, stage: str) -> None:
+    on_stage(f"{here}, {stage}")
+
+
 def _joined(parts: list[Weighted]) -> Weighted:
     values, weights = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(weights)
@@ -281,15 +304,3 @@ def _is_due(stream: BatchStream, done: int) -> bool:
     """Whether it is time for a checkpoint within the epoch; its end has one of its own."""
     every = stream.config.train.checkpoint_every
     return bool(every and done and done % every == 0 and done < stream.iterations)
-
-
-def _asked(
-    asked_to_end: Callable[[], bool], stream: BatchStream, done: int, device: torch.device
-) -> bool:
-    """Whether to end here, the same on every rank, which has to be agreed on now and then only."""
-    if stream.world_size == 1:
-        return asked_to_end()
-    if done % CHECK_EVERY and done < stream.iterations:
-        return False
-    asked = stream.rank == 0 and asked_to_end()
-    return bool(sum_over_ranks(torch.tensor(float(asked), device=device)) > 0)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raydual.config_tree import Config, TaskSection
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import Objective
+from raydual.training.sharding import everywhere, part_of, whole
 
 
 class TaskOptimizer:
@@ -42,7 +43,7 @@ class TaskOptimizer:
 
     def step(self) -> Tensor:
         """Clip, update, advance the schedule, drop the gradients; return the norm as it was."""
-        norm = nn.utils.clip_grad_norm_(self._parameters, self.clip_norm)
+        norm = self._clip()
         for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
             group["lr"] = self._lr(section)
         self.optimizer.step()
@@ -51,15 +52,32 @@ class TaskOptimizer:
         return norm
 
     def state_dict(self) -> dict[str, Any]:
-        """Return moments, settings and the schedule's position."""
-        return {"optimizer": self.optimizer.state_dict(), "steps": self._steps}
+        """Return moments, whole on rank 0, settings and the schedule's position; a collective."""
+        saved = self.optimizer.state_dict()
+        moments = {i: {k: whole(v) for k, v in m.items()} for i, m in saved["state"].items()}
+        return {"optimizer": saved | {"state": moments}, "steps": self._steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`; weight decay and learning rates are as configured now."""
-        self.optimizer.load_state_dict(state["optimizer"])
+        saved = state["optimizer"]
+        moments = {
+            i: {k: part_of(v, self._parameters[i]) if v.dim() else v for k, v in m.items()}
+            for i, m in saved["state"].items()
+        }
+        self.optimizer.load_state_dict(saved | {"state": moments})
         for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
             group["weight_decay"] = section.weight_decay
         self._steps = state["steps"]
+
+    def _clip(self) -> Tensor:
+        """Clip the gradients together, the trunk's apart from the heads': it may be sharded."""
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        gradients = [[p.grad for p in group if p.grad is not None] for group in groups]
+        norms = [nn.utils.get_total_norm(parts) for parts in gradients]
+        norm = torch.linalg.vector_norm(torch.stack([everywhere(norm) for norm in norms]))
+        for group in groups:
+            nn.utils.clip_grads_with_norm_(group, self.clip_norm, norm)
+        return norm
 
     def _lr(self, section: TaskSection) -> float:
         return section.lr * lr_factor(section, self._steps, self._total_steps)

@@ -1,16 +1,18 @@
-"""The model on one device or on many: trunks and heads, each under a DDP of its own.
+"""The model on one device or on many: trunks and heads, each under a DDP of its own, or sharded.
 
 A pass of one task runs one trunk and one head, and uses every parameter of both; wrapped apart
 they need no search for unused parameters, and the other head gets no gradient at all, not even
-zeros, with which AdamW would still decay it.
+zeros, with which AdamW would still decay it. Heads are small, and whole on every rank.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -20,17 +22,25 @@ from raydual.config_tree import Config
 from raydual.data.examples import Batch
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import Task
+from raydual.training.sharding import Turns, shard, whole
 
 
 class ParallelCounter:
     """A `DualTaskCounter` on this rank's device, its gradients averaged over the ranks."""
 
     def __init__(self, counter: DualTaskCounter, device: torch.device) -> None:
-        self.counter = counter.to(device)
-        self.device = device
+        self.counter, self.device = counter, device
         self.dtype = arithmetic(counter.config, device)
+        self._sharded = counter.config.scale.strategy == "fsdp" and world_size() > 1
+        if self._sharded:  # on the way to the device, which need not hold a trunk whole
+            for trunk in counter.trunks.values():
+                shard(trunk, device, self.dtype)
+            counter.heads.to(device)
+        else:
+            counter.to(device)
+        trunks = counter.trunks.items()
         self._modules: dict[str, nn.Module] = {
-            **{f"trunk {name}": _wrap(m, device) for name, m in counter.trunks.items()},
+            **{f"trunk {name}": m if self._sharded else _wrap(m, device) for name, m in trunks},
             **{f"head {name}": _wrap(m, device) for name, m in counter.heads.items()},
         }
 
@@ -43,18 +53,51 @@ class ParallelCounter:
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, task: Task) -> Any:
-        """Run one task without gradients and without talking to other ranks."""
+        """Run one task without gradients; inside `uneven` where there are other ranks."""
         with self.autocast():
             hidden = self.counter.trunks[self.counter.trunk_of(task.name)](batch.inputs)
         return self.counter.heads[task.name](*hidden)
 
     def autocast(self) -> torch.autocast:
-        """The trunk's arithmetic: bfloat16 where configured; heads and losses stay float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.dtype != torch.float32)
+        """The trunk's arithmetic: bfloat16 where configured; heads and losses stay float32.
+
+        A sharded trunk's weights are gathered in it already: copies of them that autocast made
+        would stay until the backward pass.
+        """
+        enabled = self.dtype != torch.float32 and not self._sharded
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+    @contextlib.contextmanager
+    def uneven(self) -> Iterator[None]:
+        """Let each rank evaluate as often as it has to; a collective.
+
+        The block itself must not talk to other ranks.
+        """
+        self.counter.eval()
+        if not self._sharded:
+            yield
+            return
+        side = self.counter.config.data.image_size
+        blank = self.counter.encode(np.zeros((1, side, side, 3), np.uint8), ["object"], [0])
+        trunks = dict(self.counter.trunks.items())
+        turns = Turns(trunks, blank, self.device)
+        with contextlib.ExitStack() as hooks:
+            for name, trunk in trunks.items():
+                wait = partial(_wait, turns, name)
+                hooks.callback(trunk.register_forward_pre_hook(wait, prepend=True).remove)
+            yield
+            turns.finish()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the model's `state_dict`, whole on rank 0; a collective."""
+        return {name: whole(tensor) for name, tensor in self.counter.state_dict().items()}
 
     @contextlib.contextmanager
     def no_sync(self, tasks: Sequence[Task]) -> Iterator[None]:
-        """Keep gradients of the tasks' modules local: for all but the last of several passes."""
+        """Keep gradients of the tasks' modules local: for all but the last of several passes.
+
+        Those of a sharded trunk are summed over ranks each time, which need not hold them whole.
+        """
         names = [f"trunk {self.counter.trunk_of(tasks[0].name)}"]
         names += [f"head {task.name}" for task in tasks]
         with contextlib.ExitStack() as stack:
@@ -80,6 +123,10 @@ def barrier() -> None:
     """Wait for all ranks."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def _wait(turns: Turns, name: str, trunk: nn.Module, args: Any) -> None:
+    turns.wait(name)
 
 
 def _wrap(module: nn.Module, device: torch.device) -> nn.Module:

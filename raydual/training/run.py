@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream, Source, trained_categories
@@ -19,6 +20,7 @@ from raydual.tasks import COORD, SEPARATE, TASKS, objectives
 from raydual.training import checkpoint
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.events import EpochResult, Note, OnEvent, Step
+from raydual.training.hooks import Hooks, Request
 from raydual.training.interruption import Interruption
 from raydual.training.loop import TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership
@@ -38,13 +40,14 @@ def run_training(
     rank: int = 0,
     world_size: int = 1,
     group: str | None = None,
-    asked_to_end: Callable[[], bool] = lambda: False,
+    requested: Callable[[], Request] = lambda: Request.NOTHING,
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Generator[EpochResult, None, None]:
     """Train `config.run.name` to its end, from `latest_checkpoint` where there is one.
 
     Called on every rank; yields on every rank after each epoch, when rank 0 has saved it.
     `on_event` hears of rank 0 only. group: the search that this training is a trial of.
-    asked_to_end: looked at on rank 0; once true, the iteration under way is the last, and saved.
+    requested, on_stage: see `Hooks`; called on every rank.
 
     Raises:
         RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
@@ -63,22 +66,29 @@ def run_training(
     model, state = _resume(config, folder, counter, stream, device, on_event)
 
     def on_pause(parts: list[dict[str, Any]]) -> None:
+        state.parts = parts
+        snapshot = checkpoint.Snapshot.of(model, state)
         if rank == 0:
-            state.parts = parts
             about = {"epoch": state.epoch, "iteration": parts[0]["done"]}
-            checkpoint.save_latest(folder, counter, state, about)
+            checkpoint.save_latest(folder, snapshot, about)
 
     def on_progress(epoch: int, done: int, total: int) -> None:
         if rank == 0:
             on_event(Step(f"Epoch {epoch}", done, total))
 
+    hooks = Hooks(on_progress, on_stage, on_pause, requested)
     if rank == 0 and state.finished(config):
         on_event(Note(f"Nothing is left to train after epoch {state.epoch}"))
     recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
-        for result in fit(model, state, stream, on_progress, on_pause, asked_to_end):
+        for result in fit(model, state, stream, hooks):
+            picture = None
+            with model.uneven():
+                if recorder is not None:
+                    picture = recorder.picture()
+            snapshot = checkpoint.Snapshot.of(model, state)
             if recorder is not None:
-                recorder.save(result, state)
+                recorder.save(result, snapshot, picture)
             yield result
     finally:
         if recorder is not None:
@@ -142,14 +152,18 @@ class _Recorder:
         local = folder.local() or Path(self._scratch.name)
         self._wandb = WandbTracker(config, folder.name, local, on_event, group)
 
-    def save(self, result: EpochResult, state: TrainState) -> None:
+    def picture(self) -> Image.Image | None:
+        """Ask the model about the validation pictures, where any are wanted."""
+        return None if self._pictured is None else panel(answers(self._model, self._pictured))
+
+    def save(
+        self, result: EpochResult, snapshot: checkpoint.Snapshot, picture: Image.Image | None
+    ) -> None:
         """Save an epoch; the console hears of it when everything is on disk."""
         # a crash between the two repeats the epoch and its line; no epoch is left without one
         self._folder.record(result.epoch, result.metrics)
-        checkpoint.save(self._folder, self._model.counter, state, result)
-        picture = None
-        if self._pictured is not None:
-            picture = panel(answers(self._model, self._pictured))
+        checkpoint.save(self._folder, snapshot, result)
+        if picture is not None:
             png = io.BytesIO()
             picture.save(png, "PNG")
             self._folder.write(f"samples/epoch_{result.epoch:04d}.png", png.getvalue())
@@ -173,6 +187,10 @@ def run_here(config: Config, on_event: OnEvent) -> None:
         raise ConfigError("scale.use_gpu=true, but torch finds no GPU here; set it to false")
     device = torch.device("cuda" if config.scale.use_gpu else "cpu")
     on_event(Note(f"Training in this process on {device}, without Ray"))
-    with Interruption() as asked:
-        for _ in run_training(config, load_here, device, on_event, asked_to_end=asked):
+    with Interruption() as interruption:
+
+        def requested() -> Request:
+            return Request.END if interruption() else Request.NOTHING
+
+        for _ in run_training(config, load_here, device, on_event, requested=requested):
             pass

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import math
-import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
 from typing import Any
 
 import ray
 import ray.train
 import ray.train.torch
-import torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.torch import TorchConfig
 from ray.util.queue import Queue
 
-from raydual.config import build
 from raydual.config_tree import Config
 from raydual.data.storage import join
-from raydual.data.stream import load_with_ray
-from raydual.errors import ConfigError, RaydualError, TrainingError
-from raydual.training.gate import Flag, Gate
+from raydual.training.cluster import check_fits, connected, worker_resources
+from raydual.training.events import EpochResult, Note, OnEvent
+from raydual.training.failures import first_cause, why
+from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
-from raydual.training.loop import EpochResult
-from raydual.training.run import run_training
 from raydual.training.run_folder import RunFolder
-from raydual.training.trackers import Event, Note, OnEvent, Step
-
-DATA_CPUS = 1.0
-"""What Ray Data needs beside the training workers; with nothing left it would wait for ever."""
+from raydual.training.worker import train_worker
 
 RAY_FOLDER = ".ray"
 """What Ray keeps for itself in a folder while it runs; nothing is resumed from it."""
 
-STEPS_EVERY_S = POLL_S = 0.25
-
-QUIET = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-
-ALONE = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
-"""For a Ray of our own, which has no such server: without an address, Ray Train's placement group
-cleaner asks that of any other Ray on the machine, is told that it does not know our training, and
-removes its workers (Ray 2.60)."""
+POLL_S = 0.25
 
 
 def run_on_ray(config: Config, on_event: OnEvent) -> None:
@@ -60,32 +43,37 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
     with connected(on_event):
         check_fits(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
         scale = config.scale
-        on_event(Note(f"Starting {scale.num_workers} worker(s), each {_resources(config)}"))
+        on_event(Note(f"Starting {scale.num_workers} worker(s), each {worker_resources(config)}"))
         with _events(on_event) as queue, Interruption() as asked:
             _fit_beside(config, queue, asked)
 
 
 def _fit_beside(config: Config, queue: Queue, asked_to_end: Callable[[], bool]) -> None:
     """Run a TorchTrainer in a thread, and tell its workers when the end is asked for here."""
-    flag = ray.remote(num_cpus=0)(Flag).remote()
-    failures: list[BaseException] = []
-
-    def fit() -> None:
-        try:
-            _fit(config, {"queue": queue, "flag": flag})
-        except BaseException as error:
-            failures.append(error)
-
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
+    desk = ray.remote(num_cpus=0)(Desk).remote()
+    training = _beside(lambda: _fit(config, {"queue": queue, "desk": desk}))
     told = False
-    while thread.is_alive():
-        thread.join(POLL_S)
+    while not training.done():
+        wait([training], POLL_S)
         if asked_to_end() and not told:
-            ray.get(flag.raise_it.remote())
+            ray.get(desk.ask_to_end.remote())
             told = True
-    if failures:
-        raise failures[0]
+    training.result()
+
+
+def _beside(work: Callable[[], None]) -> Future[None]:
+    """Do work in a thread that nobody has to wait for when the process ends."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            future.set_result(None)
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def epochs_on_ray(
@@ -101,18 +89,15 @@ def epochs_on_ray(
     """
     queue = Queue(actor_options={"num_cpus": 0})
     gate = ray.remote(num_cpus=0)(Gate).remote()
-    failures: list[RaydualError] = []
+    desk = ray.remote(num_cpus=0)(Desk).remote()
 
     def fit() -> None:
         try:
-            _fit(config, {"queue": queue, "gate": gate, "group": group})
-        except RaydualError as error:
-            failures.append(error)
+            _fit(config, {"queue": queue, "gate": gate, "desk": desk, "group": group})
         finally:
             queue.put(None)
 
-    thread = threading.Thread(target=fit, daemon=True)
-    thread.start()
+    training = _beside(fit)
     try:
         while (event := queue.get()) is not None:
             if isinstance(event, EpochResult):
@@ -122,10 +107,9 @@ def epochs_on_ray(
                 on_event(event)
     finally:
         ray.get(gate.close.remote())
-        thread.join()
+        wait([training])
         queue.shutdown()
-    if failures:
-        raise failures[0]
+    training.result()
 
 
 def _fit(config: Config, channels: dict[str, Any]) -> None:
@@ -136,134 +120,47 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
     """
     scale = config.scale
     trainer = ray.train.torch.TorchTrainer(
-        _train_worker,
+        train_worker,
+        torch_config=TorchConfig(timeout_s=scale.timeout_s),
         train_loop_config={"config": config.model_dump(), **channels},
         scaling_config=ScalingConfig(
             num_workers=scale.num_workers,
             use_gpu=scale.use_gpu,
-            resources_per_worker=_resources(config),
+            resources_per_worker=worker_resources(config),
         ),
         run_config=RunConfig(
             name=f"attempt-{time.time_ns()}",
             storage_path=join(join(config.run.storage, str(config.run.name)), RAY_FOLDER),
             failure_config=FailureConfig(max_failures=config.run.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
+            callbacks=[_Restarts(config, channels["queue"], channels["desk"])],
         ),
     )
     try:
         trainer.fit()
     except ray.train.TrainingFailedError as error:
-        raise _first_cause(error, config) from error
+        failures = getattr(error, "worker_failures", {})
+        stages = ray.get(channels["desk"].stages.remote())
+        raise first_cause(failures, error, stages, config) from error
     RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
 
 
-def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Compare what the workers and Ray Data need with what the cluster's nodes have.
+class _Restarts(UserCallback):
+    """Says why the workers are started again; lives in the process of Ray Train's controller."""
 
-    nodes: the resources of each node that is alive. A worker has to fit on one node.
+    def __init__(self, config: Config, queue: Queue, desk: Any) -> None:
+        self._left = config.run.max_failures
+        self._timeout_s = config.scale.timeout_s
+        self._queue, self._desk = queue, desk
 
-    Raises:
-        ConfigError: it does not fit, with the arithmetic.
-    """
-    scale = config.scale
-    have = sum(node.get("CPU", 0.0) for node in nodes)
-    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
-    slots = room(nodes, scale.cpus_per_worker)
-    if have < need or slots < scale.num_workers:
-        most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
-        raise ConfigError(
-            f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
-            f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
-            f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
-            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
-        )
-    gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    if scale.use_gpu and gpus < scale.num_workers:
-        raise ConfigError(
-            f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
-            f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
-        )
-
-
-def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:
-    """Return how many processes find room on the nodes, each whole on one of them."""
-    parts = {kind: part for kind, part in (("CPU", cpu), ("GPU", gpu)) if part > 0}
-    return sum(min(times(p, node.get(kind, 0.0)) for kind, p in parts.items()) for node in nodes)
-
-
-def times(part: float, whole: float) -> int:
-    """Return how often a part goes into a whole, rounding errors aside."""
-    return math.floor(whole / part + 1e-9)
-
-
-@contextlib.contextmanager
-def connected(on_event: OnEvent) -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards."""
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.update(QUIET)
-    address = os.environ.get("RAY_ADDRESS")
-    variables = QUIET if address else QUIET | ALONE
-    on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        logging_level="ERROR",
-        include_dashboard=None if address else False,
-        runtime_env={"env_vars": variables},
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-def _resources(config: Config) -> dict[str, float]:
-    gpu = {"GPU": 1.0} if config.scale.use_gpu else {}
-    return {"CPU": config.scale.cpus_per_worker, **gpu}
-
-
-def _train_worker(setup: dict[str, Any]) -> None:
-    """Run one rank; Ray Train calls this in every worker."""
-    context = ray.train.get_context()
-    config = build(setup["config"])
-    flag = setup.get("flag")
-    # Ray leaves the number unset, and each of several workers would take every core
-    torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
-
-    for result in run_training(
-        config,
-        load_with_ray,
-        ray.train.torch.get_device(),
-        _sender(setup["queue"]),
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        group=setup.get("group"),
-        asked_to_end=lambda: flag is not None and ray.get(flag.raised.remote()),
-    ):
-        ray.train.report({"epoch": result.epoch, **result.metrics})
-        gate = setup.get("gate")
-        if gate is not None and not ray.get(gate.passes.remote(result.epoch)):
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Hear of what the workers have raised."""
+        if not self._left:
             return
-
-
-def _sender(queue: Queue) -> OnEvent:
-    """Return what sends events to the driver; steps only a few times a second."""
-    last = 0.0
-
-    def send(event: Event) -> None:
-        nonlocal last
-        if isinstance(event, Step):
-            now = time.monotonic()
-            if now - last < STEPS_EVERY_S and event.done:
-                return
-            last = now
-        sent = queue.actor.put_nowait.remote(event)
-        if not isinstance(event, Step):
-            ray.get(sent)
-
-    return send
+        self._left -= 1
+        stages = ray.get(self._desk.stages.remote())
+        reason = why(worker_exceptions, stages, self._timeout_s)
+        self._queue.put(Note(f"⚠ starting again, {self._left} restart(s) left: {reason}"))
 
 
 @contextlib.contextmanager
@@ -283,18 +180,3 @@ def _events(on_event: OnEvent) -> Iterator[Queue]:
         queue.put(None)
         thread.join(timeout=10)
         queue.shutdown()
-
-
-def _first_cause(error: Exception, config: Config) -> RaydualError:
-    """Find raydual's own error in what the workers raised; keep any other in error.txt."""
-    failures = list(getattr(error, "worker_failures", {}).values())
-    for failure in failures:
-        seen: BaseException | None = failure
-        while seen is not None:
-            if isinstance(seen, RaydualError):
-                return seen
-            seen = getattr(seen, "cause", None) or seen.__cause__
-    folder = RunFolder(config.run.storage, str(config.run.name))
-    folder.write("error.txt", str(error).encode())
-    lines = [line for line in str(failures[0] if failures else error).splitlines() if line.strip()]
-    return TrainingError(f"the training failed: {lines[-1].strip()}; see {folder.path}/error.txt")

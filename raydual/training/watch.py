@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor
 
 from raydual.data.batches import BatchStream
@@ -19,6 +18,7 @@ from raydual.metrics import gather
 from raydual.tasks import Objective, Task
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import sum_over_ranks
+from raydual.training.sharding import is_sharded, own_part
 
 COSINE_EVERY = 25
 _NEVER = 2**62
@@ -126,15 +126,22 @@ class GradientCosine:
         self._cosines: list[Tensor] = []
 
     def see(self, optimizer: TaskOptimizer) -> None:
-        """Take in the gradients of one objective, after its backward pass, before its step."""
+        """Take in the gradients of one objective, after its backward pass, before its step.
+
+        A collective where they are sharded.
+        """
         if self._iteration % COSINE_EVERY:
             return
         parameters = optimizer.trunk_parameters
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        gradients = [own_part(p.grad) for p in parameters if p.grad is not None]
         if self._first is None:
             self._first, self._of = [g.clone() for g in gradients], parameters[0]
         elif self._of is parameters[0]:
-            self._cosines.append(_cosine(self._first, gradients))
+            products = _products(self._first, gradients)
+            if is_sharded(parameters[0]):
+                products = sum_over_ranks(products)
+            dot, first, second = products.unbind()
+            self._cosines.append(dot / (first * second).sqrt().clamp(min=1e-16))
 
     def next_iteration(self) -> None:
         """Forget the gradients of this iteration."""
@@ -157,9 +164,11 @@ class GradientCosine:
         self._cosines = list(saved["cosines"])
 
 
-def _cosine(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    return F.cosine_similarity(
-        torch.cat([g.flatten() for g in a]), torch.cat([g.flatten() for g in b]), dim=0
+def _products(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    """Return a.b, a.a and b.b, each over all tensors."""
+    pairs = ((a, b), (a, a), (b, b))
+    return torch.stack(
+        [torch.stack([(x * y).sum() for x, y in zip(*p, strict=True)]).sum() for p in pairs]
     )
 
 

@@ -18,9 +18,10 @@ from ray.tune.schedulers import TrialScheduler
 from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.errors import ConfigError
+from raydual.training.cluster import connected
 from raydual.training.events import Note
 from raydual.training.launch import preflight, with_absolute_paths, with_dataset
-from raydual.training.trainer import RAY_FOLDER, connected
+from raydual.training.trainer import RAY_FOLDER
 from raydual.tuning.checks import check_space
 from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord
 from raydual.tuning.resources import check_capacity, needs, with_resources

@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,8 @@ def in_processes(function: Callable, world: int, *args: Any) -> None:
 def _child(rank: int, function: Callable, world: int, port: int, args: tuple) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=world)
+    timeout = timedelta(seconds=60)  # of a collective that not every rank has come to
+    dist.init_process_group("gloo", rank=rank, world_size=world, timeout=timeout)
     try:
         function(rank, world, *args)
     finally:

@@ -1,0 +1,96 @@
+"""The Ray that a training runs on: joined or started, and large enough."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import ray
+
+from raydual.config_tree import Config
+from raydual.errors import ConfigError
+from raydual.training.events import Note, OnEvent
+
+DATA_CPUS = 1.0
+"""What Ray Data needs beside the training workers; with nothing left it would wait for ever."""
+
+QUIET = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+ALONE = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
+"""For a Ray of our own, which has no such server: without an address, Ray Train's placement group
+cleaner asks that of any other Ray on the machine, is told that it does not know our training, and
+removes its workers (Ray 2.60)."""
+
+
+@contextlib.contextmanager
+def connected(on_event: OnEvent) -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.update(QUIET)
+    address = os.environ.get("RAY_ADDRESS")
+    variables = QUIET if address else QUIET | ALONE
+    on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
+    ray.init(
+        address=address,
+        log_to_driver=False,
+        logging_level="ERROR",
+        include_dashboard=None if address else False,
+        runtime_env={"env_vars": variables},
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Compare what the workers and Ray Data need with what the cluster's nodes have.
+
+    nodes: the resources of each node that is alive. A worker has to fit on one node.
+
+    Raises:
+        ConfigError: it does not fit, with the arithmetic.
+    """
+    scale = config.scale
+    have = sum(node.get("CPU", 0.0) for node in nodes)
+    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
+    slots = room(nodes, scale.cpus_per_worker)
+    if have < need or slots < scale.num_workers:
+        most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
+        raise ConfigError(
+            f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
+            f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
+            f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
+            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
+        )
+    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    if scale.use_gpu and gpus < scale.num_workers:
+        raise ConfigError(
+            f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
+            f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
+        )
+
+
+def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:
+    """Return how many processes find room on the nodes, each whole on one of them."""
+    parts = {kind: part for kind, part in (("CPU", cpu), ("GPU", gpu)) if part > 0}
+    return sum(min(times(p, node.get(kind, 0.0)) for kind, p in parts.items()) for node in nodes)
+
+
+def times(part: float, whole: float) -> int:
+    """Return how often a part goes into a whole, rounding errors aside."""
+    return math.floor(whole / part + 1e-9)
+
+
+def worker_resources(config: Config) -> dict[str, float]:
+    """Return what each worker is given."""
+    gpu = {"GPU": 1.0} if config.scale.use_gpu else {}
+    return {"CPU": config.scale.cpus_per_worker, **gpu}

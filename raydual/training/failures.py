@@ -1,0 +1,55 @@
+"""Why a training on Ray has failed, in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from raydual.config_tree import Config
+from raydual.errors import RaydualError, TrainingError
+from raydual.training.run_folder import RunFolder
+
+Stages = Mapping[int, tuple[str, float]]
+"""By rank: where it is, and for how many seconds."""
+
+
+def first_cause(
+    failures: Mapping[int, BaseException], error: Exception, stages: Stages, config: Config
+) -> RaydualError:
+    """Find raydual's own error in what the workers raised; keep any other in error.txt.
+
+    failures: what workers raised, by rank; error: what Ray Train made of it.
+    """
+    for failure in failures.values():
+        seen: BaseException | None = failure
+        while seen is not None:
+            if isinstance(seen, RaydualError):
+                return seen
+            seen = getattr(seen, "cause", None) or seen.__cause__
+    folder = RunFolder(config.run.storage, str(config.run.name))
+    folder.write("error.txt", str(error).encode())
+    reason = why(failures or {0: error}, stages, config.scale.timeout_s)
+    return TrainingError(f"the training failed: {reason}; see {folder.path}/error.txt")
+
+
+def hang(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float) -> str | None:
+    """Say which rank the others have waited for in vain, or None if they have not.
+
+    It is the one that has not moved for longest, and has not complained: those that wait for it
+    give up after `timeout_s`.
+    """
+    still = {rank: age for rank, (_, age) in stages.items() if age >= timeout_s}
+    if not still:
+        return None
+    rank = max(still, key=lambda r: (r not in failures, still[r]))
+    return (
+        f"rank {rank} hangs: it has been at {stages[rank][0]} for {still[rank]:.0f} s, and the "
+        f"others gave up waiting after scale.timeout_s={timeout_s:g}; look at its machine and its "
+        "data, then go on with `raydual train --resume`"
+    )
+
+
+def why(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float) -> str:
+    """Return what the workers have failed of, on one line."""
+    rank, failure = next(iter(failures.items()))
+    lines = [line for line in str(failure).splitlines() if line.strip()]
+    return hang(failures, stages, timeout_s) or f"rank {rank}: {lines[-1].strip()}"
