@@ -152,7 +152,11 @@ class TrainSection(Section):
 class ScaleSection(Section):
     """Workers and what each of them gets."""
 
-    num_workers: Count = Field(1, description="Ray Train workers; 0 trains here, without Ray")
+    num_workers: Count | tuple[AtLeastOne, AtLeastOne] = Field(
+        1,
+        description="Ray Train workers; 0 trains here, without Ray; [min, max]: as many as there "
+        "is room for, while it trains",
+    )
     use_gpu: bool = Field(False, description="one GPU a worker")
     cpus_per_worker: Positive = 1.0
     strategy: Literal["ddp", "fsdp"] = Field(
@@ -162,11 +166,26 @@ class ScaleSection(Section):
         1800, description="seconds that ranks wait for one that hangs before the training fails"
     )
 
+    @property
+    def min_workers(self) -> int:
+        """The fewest workers to train with."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """The most workers to train with; learning rates are meant for so many."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
     @model_validator(mode="after")
-    def _check_sharding(self) -> ScaleSection:
-        if self.strategy == "fsdp" and self.num_workers < 2:
+    def _check_workers(self) -> ScaleSection:
+        if self.min_workers > self.max_workers:
             raise ValueError(
-                f"strategy=fsdp splits the trunk over workers, but num_workers={self.num_workers}; "
+                f"num_workers=[{self.min_workers}, {self.max_workers}] is [min, max]: "
+                "the first is the smaller one"
+            )
+        if self.strategy == "fsdp" and self.min_workers < 2:
+            raise ValueError(
+                f"strategy=fsdp splits the trunk over workers, but num_workers={self.min_workers}; "
                 "take two or more, or strategy=ddp"
             )
         return self

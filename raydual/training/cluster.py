@@ -59,22 +59,22 @@ def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
     Raises:
         ConfigError: it does not fit, with the arithmetic.
     """
-    scale = config.scale
+    scale, workers = config.scale, config.scale.min_workers
     have = sum(node.get("CPU", 0.0) for node in nodes)
-    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
+    need = workers * scale.cpus_per_worker + DATA_CPUS
     slots = room(nodes, scale.cpus_per_worker)
-    if have < need or slots < scale.num_workers:
+    if have < need or slots < workers:
         most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
         raise ConfigError(
-            f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
+            f"scale.num_workers={workers} x scale.cpus_per_worker="
             f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
             f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
             f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
         )
     gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    if scale.use_gpu and gpus < scale.num_workers:
+    if scale.use_gpu and gpus < workers:
         raise ConfigError(
-            f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
+            f"scale.use_gpu=true takes {workers} GPU(s), one a worker, but the cluster "
             f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
         )
 

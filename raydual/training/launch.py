@@ -43,7 +43,7 @@ def launch(config: Config, on_event: OnEvent) -> None:
     config = with_dataset(config, on_event)
     preflight(config, on_event)
     on_event(Note(f"Run {config.run.name} in {folder.path}"))
-    if config.scale.num_workers == 0:
+    if config.scale.max_workers == 0:
         from raydual.training.run import run_here
 
         run_here(config, on_event)
@@ -91,7 +91,7 @@ def preflight(config: Config, on_event: OnEvent) -> None:
         ConfigError, DataError: one line on what is wrong.
     """
     train, val = read_splits(config)
-    workers = max(1, config.scale.num_workers)
+    workers = max(1, config.scale.max_workers)
     if num_rows(train) < workers:
         raise DataError(
             f"{config.data.path} has {num_rows(train)} training rows for {workers} workers; "

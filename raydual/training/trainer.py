@@ -42,8 +42,9 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
     """
     with connected(on_event):
         check_fits(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        scale = config.scale
-        on_event(Note(f"Starting {scale.num_workers} worker(s), each {worker_resources(config)}"))
+        few, most = config.scale.min_workers, config.scale.max_workers
+        workers = f"{few} to {most}" if few < most else most
+        on_event(Note(f"Starting {workers} worker(s), each {worker_resources(config)}"))
         with _events(on_event) as queue, Interruption() as asked:
             _fit_beside(config, queue, asked)
 

@@ -66,7 +66,7 @@ class Watch:
         self._tasks = [task.name for objective in goals for task in objective.tasks]
         self._epoch = epoch
         self._max_bad_fraction = stream.config.data.max_bad_fraction
-        self._rows = stream.rows
+        self._rows, _ = stream.extent([stream.leg])
         self._iteration = 1
         self._bad_at: dict[str, Tensor] = {}
         self.bad = BadRows()
@@ -86,10 +86,10 @@ class Watch:
         """Return what a resumed epoch needs, right after `check`: up to there all is finite."""
         return {"iteration": self._iteration, "bad_rows": [list(row) for row in self.bad.rows]}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+    def load_state_dict(self, saved: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
+        """Go on from `state_dict`; parts: those whose rows this rank is to keep."""
         self._iteration = saved["iteration"]
-        self.bad.rows = [(name, reason) for name, reason in saved["bad_rows"]]
+        self.bad.rows = [tuple(row) for part in parts for row in part["bad_rows"]]
 
     def check(self) -> None:
         """Raise on every rank what any rank has seen; a collective.

@@ -23,7 +23,7 @@ def with_resources(search: Search, config: Config) -> Config:
     given = search.resources
     if given.gpu and not config.scale.use_gpu:
         raise ConfigError(f"resources.gpu={given.gpu:g}, but scale.use_gpu=false; set it to true")
-    if given.gpu not in (None, 1) and config.scale.num_workers > 1:
+    if given.gpu not in (None, 1) and config.scale.max_workers > 1:
         raise ConfigError(
             f"resources.gpu={given.gpu:g}, but a worker of several takes one whole GPU; "
             "leave it out or set scale.num_workers=1"
@@ -35,7 +35,7 @@ def with_resources(search: Search, config: Config) -> Config:
 def needs(search: Search, config: Config) -> dict[str, float]:
     """Return what Tune sets aside for the process of one trial."""
     scale = config.scale
-    if scale.num_workers > 1:
+    if scale.max_workers > 1:
         return {"CPU": DRIVER_CPUS}
     gpu = search.resources.gpu if search.resources.gpu is not None else 1.0
     return {"CPU": scale.cpus_per_worker, **({"GPU": gpu} if scale.use_gpu else {})}
@@ -51,8 +51,8 @@ def check_capacity(search: Search, config: Config, nodes: Sequence[Mapping[str, 
         ConfigError: more than that are asked for, or not one fits; with the arithmetic.
     """
     own, scale = needs(search, config), config.scale
-    nested = scale.num_workers > 1
-    workers = scale.num_workers if nested else 0
+    nested = scale.max_workers > 1
+    workers = scale.max_workers if nested else 0
     spare = DATA_CPUS if nested else 0.0
     cpu = own["CPU"] + workers * scale.cpus_per_worker
     gpu = float(workers) if nested and scale.use_gpu else own.get("GPU", 0.0)

@@ -146,7 +146,7 @@ def _fit(
     concurrency: int,
 ) -> None:
     """Run Ray Tune over the trials that are left."""
-    nested = config.scale.num_workers > 1
+    nested = config.scale.max_workers > 1
     population = search.trial_scheduler == "pbt"
     with _study(folder, search, config.seed) as study:
         watch = Watch(folder, study, table)
@@ -187,7 +187,7 @@ def _scheduler(folder: SearchFolder, search: Search, config: Config) -> TrialSch
     scheduler = make_scheduler(search, most_epochs(search, config))
     if isinstance(scheduler, TwoTaskHalving):
         for record in folder.trials():
-            history = folder.history(record.name, config.scale.num_workers)
+            history = folder.history(record.name, config.scale.max_workers)
             scheduler.remember(record.name, history)
     return scheduler
 

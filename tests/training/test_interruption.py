@@ -15,6 +15,7 @@ import pytest
 
 from raydual.config_tree import Config
 from raydual.model.files import read_manifest
+from raydual.training.events import Step
 from raydual.training.launch import launch, resumed
 
 LONG = (
@@ -34,11 +35,11 @@ def started(config: Config) -> subprocess.Popen:
 
 def wait_for_checkpoint(config: Config) -> Path:
     latest = Path(config.run.storage) / str(config.run.name) / "latest_checkpoint"
-    for _ in range(600):
+    for _ in range(3000):
         if (latest / "raydual.json").is_file():
             return latest
         time.sleep(0.1)
-    raise AssertionError("no checkpoint within a minute")
+    raise AssertionError("no checkpoint within five minutes")
 
 
 def deciding(config: Config) -> list[dict[str, float]]:
@@ -54,7 +55,7 @@ def test_a_signal_ends_a_training_after_a_checkpoint(small: Callable, number: in
     process = started(ended)
     latest = wait_for_checkpoint(ended)
     os.kill(process.pid, number)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + number, said
     folder = f"{ended.run.storage}/{ended.run.name}"
     assert f"Go on with: raydual train --resume {folder}" in said
@@ -64,13 +65,23 @@ def test_a_signal_ends_a_training_after_a_checkpoint(small: Callable, number: in
     assert deciding(ended) == deciding(whole)
 
 
-def test_a_signal_reaches_the_workers_of_ray(small: Callable) -> None:
+def test_a_signal_reaches_the_workers_of_ray_and_other_workers_go_on(small: Callable) -> None:
     config = small(*LONG, "scale.num_workers=2", "scale.cpus_per_worker=0.5")
     process = started(config)
     latest = wait_for_checkpoint(config)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
+    said, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "raydual train --resume" in said
     manifest = read_manifest(latest)
     assert manifest["iteration"] % 20 == 0 or manifest["iteration"] == 24
+
+    events: list = []
+    folder = f"{config.run.storage}/{config.run.name}"
+    launch(resumed(folder, None, ["scale.num_workers=0", "train.epochs=1"]), events.append)
+    done = manifest["iteration"]
+    steps = [event for event in events if isinstance(event, Step)]
+    assert (steps[0].done, steps[-1].done) == (done, done + 48 - 2 * done), "each row once"
+    (line,) = deciding(config)
+    assert line["epoch"] == 1
+    assert read_manifest(latest)["epoch"] == 1
