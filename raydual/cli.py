@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import sys
 from pathlib import Path
@@ -13,8 +12,7 @@ import typer
 from raydual.cli_count import calibrate, count, evaluate
 from raydual.cli_data import data_app
 from raydual.cli_report import dashboard, report
-from raydual.config import DEFAULT_PRESET, load, presets, with_values
-from raydual.config_tree import Config
+from raydual.config import DEFAULT_PRESET, load, presets
 from raydual.errors import ConfigError, RaydualError
 from raydual.version import __version__
 
@@ -90,26 +88,18 @@ def train(
 
     - `raydual train --resume runs/cells train.epochs=40`
     """
-    settings = (
-        _resumed(resume, config, overrides or [])
-        if resume
-        else load(config, overrides or [], preset)
-    )
+    if resume:
+        from raydual.training.launch import resumed
+
+        settings = resumed(resume, config, overrides or [])
+    else:
+        settings = load(config, overrides or [], preset)
     if show_config:
         typer.echo(settings.to_yaml(), nl=False)
         return
-    from raydual.training.interruption import EndedBySignalError
-    from raydual.training.launch import launch
-    from raydual.training.trackers import ConsoleTracker
+    from raydual.training.command import start_training
 
-    settings = _named(settings)
-    try:
-        with ConsoleTracker(settings) as console:
-            launch(settings, console)
-    except EndedBySignalError as ended:
-        folder = f"{settings.run.storage}/{settings.run.name}"
-        typer.echo(f"{ended}. Go on with: raydual train --resume {folder}")
-        raise typer.Exit(128 + ended.number) from None
+    start_training(settings)
 
 
 @app.command()
@@ -144,12 +134,14 @@ def tune(
 
     - `raydual tune --resume runs/cells` goes on; `num_samples=32` with it adds trials
     """
-    from raydual.tuning.command import resume_search, start_search
-
     given = overrides or []
     if resume:
+        from raydual.tuning.command import resume_search
+
         complete = resume_search(resume, [*([str(search)] if search else []), *given])
     elif search:
+        from raydual.tuning.command import start_search
+
         complete = start_search(search, given)
     else:
         raise ConfigError(
@@ -157,15 +149,3 @@ def tune(
         )
     if not complete:
         raise typer.Exit(1)
-
-
-def _named(config: Config) -> Config:
-    if config.run.name is not None:
-        return config
-    return with_values(config, {"run.name": f"{datetime.datetime.now():%Y%m%d-%H%M%S}"})
-
-
-def _resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
-    from raydual.training.launch import resumed
-
-    return resumed(run_folder, file, overrides)

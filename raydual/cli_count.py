@@ -11,13 +11,8 @@ if TYPE_CHECKING:
     from raydual.counting.summary import Figures
 
 
-Model = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN_OR_DIR",
-        help="A run, each task from its best checkpoint; or one checkpoint folder.",
-    ),
-]
+MODEL = "A run, each task from its best checkpoint; or one checkpoint folder."
+Model = Annotated[str, typer.Argument(metavar="RUN_OR_DIR", help=MODEL)]
 Data = Annotated[str, typer.Option(help="A dataset: a folder, s3:// or gs://.")]
 MaxObjects = Annotated[int, typer.Option(min=1, help="End a count that would not end by itself.")]
 RepeatRadius = Annotated[
@@ -31,13 +26,7 @@ def count(
         list[str],
         typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Files, folders, 'quoted/**/*.jpg'."),
     ],
-    checkpoint: Annotated[
-        str,
-        typer.Option(
-            metavar="RUN_OR_DIR",
-            help="A run, each task from its best checkpoint; or one checkpoint folder.",
-        ),
-    ],
+    checkpoint: Annotated[str, typer.Option(metavar="RUN_OR_DIR", help=MODEL)],
     category: Annotated[
         str | None,
         typer.Option(help="What to count, as in training; not needed where that was one alone."),
@@ -71,9 +60,7 @@ def count(
 
     - `raydual count photos/ --checkpoint runs/fruit --category pear --csv > counts.csv`
     """
-    if as_json and as_csv:
-        raise ConfigError("--json and --csv are both given; choose one")
-    form = "json" if as_json else "csv" if as_csv else "table"
+    form = _form(as_json, as_csv)
     if out is None and (gif or form == "table"):
         out = Path("counted")
     from raydual.counting.command import CountOptions, count_files
@@ -165,6 +152,13 @@ def calibrate(
     )
     if unreadable:
         raise typer.Exit(1)
+
+
+def _form(as_json: bool, as_csv: bool) -> str:
+    """Return how results are printed, a key of `FORMS`."""
+    if as_json and as_csv:
+        raise ConfigError("--json and --csv are both given; choose one")
+    return "json" if as_json else "csv" if as_csv else "table"
 
 
 def _note(text: str | None) -> None:

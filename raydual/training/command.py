@@ -1,0 +1,31 @@
+"""`raydual train`: name the run, train, and say how to go on with what a signal has ended."""
+
+from __future__ import annotations
+
+import datetime
+
+import typer
+
+from raydual.config import with_values
+from raydual.config_tree import Config
+from raydual.training.interruption import EndedBySignalError
+from raydual.training.launch import launch
+from raydual.training.trackers import ConsoleTracker
+
+
+def start_training(config: Config) -> None:
+    """Train to the end, shown on the console; a run without a name is named after the time.
+
+    Raises:
+        RaydualError: as `launch`.
+        Exit: a signal has ended it, after a checkpoint.
+    """
+    if config.run.name is None:
+        config = with_values(config, {"run.name": f"{datetime.datetime.now():%Y%m%d-%H%M%S}"})
+    try:
+        with ConsoleTracker(config) as console:
+            launch(config, console)
+    except EndedBySignalError as ended:
+        folder = f"{config.run.storage}/{config.run.name}"
+        typer.echo(f"{ended}. Go on with: raydual train --resume {folder}")
+        raise typer.Exit(128 + ended.number) from None
