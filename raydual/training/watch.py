@@ -137,11 +137,10 @@ class GradientCosine:
         if self._first is None:
             self._first, self._of = [g.clone() for g in gradients], parameters[0]
         elif self._of is parameters[0]:
-            products = _products(self._first, gradients)
-            if is_sharded(parameters[0]):
-                products = sum_over_ranks(products)
-            dot, first, second = products.unbind()
-            self._cosines.append(dot / (first * second).sqrt().clamp(min=1e-16))
+            pairs = ((self._first, gradients), (self._first,) * 2, (gradients,) * 2)
+            dots = torch.stack([_dot(a, b) for a, b in pairs])
+            both, first, second = sum_over_ranks(dots) if is_sharded(parameters[0]) else dots
+            self._cosines.append(both / (first.sqrt() * second.sqrt()).clamp(min=1e-16))
 
     def next_iteration(self) -> None:
         """Forget the gradients of this iteration."""
@@ -164,12 +163,8 @@ class GradientCosine:
         self._cosines = list(saved["cosines"])
 
 
-def _products(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """Return a.b, a.a and b.b, each over all tensors."""
-    pairs = ((a, b), (a, a), (b, b))
-    return torch.stack(
-        [torch.stack([(x * y).sum() for x, y in zip(*p, strict=True)]).sum() for p in pairs]
-    )
+def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
 
 
 def peak_memory(device: torch.device) -> float:
