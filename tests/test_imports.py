@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "raydual"
 RAY_FILES = {
     "counting/evaluate.py",
     "data/stream.py",
+    "training/cluster.py",
     "training/trainer.py",
     "tuning/schedulers.py",
     "tuning/search.py",

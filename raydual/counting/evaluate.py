@@ -31,9 +31,9 @@ from raydual.counting.summary import Figures, summarise, true_counts
 from raydual.data.loading import Preparation, load_unit
 from raydual.data.plan import Unit, num_rows
 from raydual.errors import DataError, EvaluationError, RaydualError
+from raydual.training.cluster import connected
 from raydual.training.count_check import MARGIN
 from raydual.training.trackers import Note, OnEvent, Step
-from raydual.training.trainer import connected
 
 NUMBER, FAILURE = "number", "failure"
 """Columns that an actor adds to its predictions: of which part they are; why there are none."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, RaydualError, TrainingError
+from raydual.training.cluster import connected, largest_cluster
 from raydual.training.gate import Flag, Gate
 from raydual.training.interruption import Interruption
 from raydual.training.loop import EpochResult
@@ -37,28 +37,18 @@ RAY_FOLDER = ".ray"
 
 STEPS_EVERY_S = POLL_S = 0.25
 
-QUIET = {
-    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-
-ALONE = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
-"""For a Ray of our own, which has no such server: without an address, Ray Train's placement group
-cleaner asks that of any other Ray on the machine, is told that it does not know our training, and
-removes its workers (Ray 2.60)."""
-
 
 def run_on_ray(config: Config, on_event: OnEvent) -> None:
     """Train on the cluster that RAY_ADDRESS names, or on one started here for the purpose.
 
     Raises:
-        ConfigError: the cluster cannot hold the workers; nothing has been started.
+        ConfigError: the cluster cannot hold the workers, however far it grows; nothing has been
+            started.
         TrainingError: the training failed, after `run.max_failures` restarts.
         EndedBySignalError: a signal ended it, after a checkpoint.
     """
     with connected(on_event):
-        check_fits(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
+        check_fits(config, largest_cluster())
         scale = config.scale
         on_event(Note(f"Starting {scale.num_workers} worker(s), each {_resources(config)}"))
         with _events(on_event) as queue, Interruption() as asked:
@@ -194,29 +184,6 @@ def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> 
 def times(part: float, whole: float) -> int:
     """Return how often a part goes into a whole, rounding errors aside."""
     return math.floor(whole / part + 1e-9)
-
-
-@contextlib.contextmanager
-def connected(on_event: OnEvent) -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards."""
-    if ray.is_initialized():
-        yield
-        return
-    os.environ.update(QUIET)
-    address = os.environ.get("RAY_ADDRESS")
-    variables = QUIET if address else QUIET | ALONE
-    on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        logging_level="ERROR",
-        include_dashboard=None if address else False,
-        runtime_env={"env_vars": variables},
-    )
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _resources(config: Config) -> dict[str, float]:

@@ -1,0 +1,91 @@
+"""The Ray cluster a command runs on: joined or started here, and as large as it may grow."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+
+import ray
+from ray._private import ray_constants
+
+from raydual.training.trackers import Note, OnEvent
+
+KINDS = ("CPU", "GPU")
+UNLIMITED = 1000
+"""Nodes of a kind of which an autoscaler may add any number."""
+
+QUIET = {
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+ALONE = {"RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9"}
+"""For a Ray of our own, which has no such server: without an address, Ray Train's placement group
+cleaner asks that of any other Ray on the machine, is told that it does not know our training, and
+removes its workers (Ray 2.60)."""
+
+
+@contextlib.contextmanager
+def connected(on_event: OnEvent) -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards.
+
+    Says where the dashboard is. One that is started here has none, and answers on loopback alone.
+    """
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.update(QUIET)
+    address = os.environ.get("RAY_ADDRESS")
+    on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
+    with contextlib.nullcontext() if address else _loopback():
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=None if address else False,
+            runtime_env={"env_vars": QUIET if address else QUIET | ALONE},
+        )
+        try:
+            if context.dashboard_url:
+                on_event(Note(f"Ray's dashboard is at http://{context.dashboard_url}"))
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts here listen on 127.0.0.1 instead of on every interface.
+
+    That is Ray's rule where it cannot build clusters; on Linux a variable asks for it (Ray 2.60),
+    which Ray's processes read as they start, and which this one has read already.
+    """
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    value = os.environ.get(name)
+    os.environ[name] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
+        if value is not None:
+            os.environ[name] = value
+
+
+def largest_cluster() -> list[dict[str, float]]:
+    """Return the resources of each node: those there are, and those an autoscaler may add."""
+    nodes: list[dict[str, float]] = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    config = ray._private.state.state.get_cluster_config()
+    allowed: collections.Counter[tuple[float, ...]] = collections.Counter()
+    for group in config.node_group_configs if config else ():
+        allowed[_shape(group.resources)] += UNLIMITED if group.max_count < 0 else group.max_count
+    missing = allowed - collections.Counter(map(_shape, nodes))
+    return nodes + [dict(zip(KINDS, shape, strict=True)) for shape in missing.elements()]
+
+
+def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(resources.get(kind, 0.0) for kind in KINDS)
