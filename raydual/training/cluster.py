@@ -6,15 +6,17 @@ import collections
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+import psutil
 import ray
+import yaml
 from ray._private import ray_constants
 
 from raydual.training.trackers import Note, OnEvent
 
 KINDS = ("CPU", "GPU")
-UNLIMITED = 1000
-"""Nodes of a kind of which an autoscaler may add any number."""
 
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -79,13 +81,31 @@ def _loopback() -> Iterator[None]:
 def largest_cluster() -> list[dict[str, float]]:
     """Return the resources of each node: those there are, and those an autoscaler may add."""
     nodes: list[dict[str, float]] = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
+    kinds = _autoscaler_settings(ray.get_runtime_context().gcs_address).get(
+        "available_node_types", {}
+    )
     allowed: collections.Counter[tuple[float, ...]] = collections.Counter()
-    for group in config.node_group_configs if config else ():
-        allowed[_shape(group.resources)] += UNLIMITED if group.max_count < 0 else group.max_count
+    for kind in kinds.values():
+        allowed[_shape(kind["resources"])] += kind.get("max_workers", 0)
     missing = allowed - collections.Counter(map(_shape, nodes))
     return nodes + [dict(zip(KINDS, shape, strict=True)) for shape in missing.elements()]
 
 
+def _autoscaler_settings(address: str) -> dict[str, Any]:
+    """Return the settings of the autoscaler of the cluster at an address; none: an empty mapping.
+
+    Ray tells nobody how far a cluster may grow (2.60). Its autoscaler runs on the head, as jobs
+    do, and has its settings from a file that its command line names.
+    """
+    for process in psutil.process_iter(["cmdline"]):
+        words = [word.partition("=") for word in process.info["cmdline"] or ()]
+        options = {name: value for name, mark, value in words if mark}
+        file = options.get("--autoscaling-config")
+        if file and options.get("--gcs-address") == address:
+            settings: dict[str, Any] = yaml.safe_load(Path(file).expanduser().read_text())
+            return settings
+    return {}
+
+
 def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
-    return tuple(resources.get(kind, 0.0) for kind in KINDS)
+    return tuple(float(resources.get(kind, 0)) for kind in KINDS)
