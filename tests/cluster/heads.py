@@ -54,6 +54,7 @@ def head(*options: str, port: int | None = None, **variables: str) -> Iterator[H
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # not behind everything else on this machine
         "RAY_memory_monitor_refresh_ms": "0",  # other programs may fill the memory of this machine
         **variables,
     }
