@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from raydual.config import with_values
 from raydual.config_tree import Config
 from raydual.errors import ConfigError
-from raydual.training.cluster import DATA_CPUS, room, times
+from raydual.training.capacity import DATA_CPUS, room, times
 from raydual.tuning.space import Search
 
 DRIVER_CPUS = 0.01

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from ray.tune.schedulers import TrialScheduler
 from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.errors import ConfigError
-from raydual.training.cluster import connected
+from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import Note
 from raydual.training.launch import preflight, with_absolute_paths, with_dataset
 from raydual.training.trainer import RAY_FOLDER
@@ -32,10 +31,6 @@ from raydual.tuning.study import Study
 from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
 from raydual.tuning.watch import Proposals, Watch
-
-KINDS = ("CPU", "GPU")
-UNLIMITED = 1000
-"""Nodes of a kind of which an autoscaler may add any number."""
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -119,21 +114,6 @@ def run_search(
     if search.keep == "front":
         drop_checkpoints(folder, found)
     return found
-
-
-def largest_cluster() -> list[dict[str, float]]:
-    """Return the resources of each node: those there are, and those an autoscaler may add."""
-    nodes: list[dict[str, float]] = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
-    allowed: collections.Counter[tuple[float, ...]] = collections.Counter()
-    for group in config.node_group_configs if config else ():
-        allowed[_shape(group.resources)] += UNLIMITED if group.max_count < 0 else group.max_count
-    missing = allowed - collections.Counter(map(_shape, nodes))
-    return nodes + [dict(zip(KINDS, shape, strict=True)) for shape in missing.elements()]
-
-
-def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
-    return tuple(resources.get(kind, 0.0) for kind in KINDS)
 
 
 def _fit(

@@ -13,7 +13,7 @@ from raydual.data.plan import Unit, read_index
 from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, TrainingError
 from raydual.model.counter import DualTaskCounter
-from raydual.training.cluster import check_fits
+from raydual.training.capacity import check_fits
 from raydual.training.events import EpochResult, Step
 from raydual.training.launch import launch, resumed
 
