@@ -14,14 +14,16 @@ import ray
 import ray.train
 import ray.train.torch
 import torch
+from ray._private.services import canonicalize_bootstrap_address
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.util.queue import Queue
 
 from raydual.config import build
 from raydual.config_tree import Config
-from raydual.data.storage import join
+from raydual.data.storage import first_line, join
 from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, RaydualError, TrainingError
+from raydual.training.address import check_answers
 from raydual.training.gate import Flag, Gate
 from raydual.training.interruption import Interruption
 from raydual.training.loop import EpochResult
@@ -157,32 +159,36 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
     RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
 
 
-def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Compare what the workers and Ray Data need with what the cluster's nodes have.
+def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> str:
+    """Compare what the workers and Ray Data need with what the nodes have; return the arithmetic.
 
-    nodes: the resources of each node that is alive. A worker has to fit on one node.
+    nodes: the resources of each node. A worker has to fit on one node, its GPU with its CPUs.
 
     Raises:
         ConfigError: it does not fit, with the arithmetic.
     """
     scale = config.scale
-    have = sum(node.get("CPU", 0.0) for node in nodes)
-    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
-    slots = room(nodes, scale.cpus_per_worker)
-    if have < need or slots < scale.num_workers:
-        most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
-        raise ConfigError(
-            f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
-            f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
-            f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
-            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
-        )
-    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     if scale.use_gpu and gpus < scale.num_workers:
         raise ConfigError(
             f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
             f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
         )
+    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
+    slots = room(nodes, scale.cpus_per_worker, float(scale.use_gpu))
+    arithmetic = (
+        f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
+        f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs"
+        + (f" and {scale.num_workers} GPU(s)" if scale.use_gpu else "")
+    )
+    there = f"{cpus:g}" + (f" and {gpus:g}" if scale.use_gpu else "") + f" on {len(nodes)} node(s)"
+    if cpus < need or slots < scale.num_workers:
+        most = min(slots, times(scale.cpus_per_worker, cpus - DATA_CPUS))
+        raise ConfigError(
+            f"{arithmetic}, but the cluster has {there}; at most scale.num_workers="
+            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
+        )
+    return f"{arithmetic}; the cluster has {there}"
 
 
 def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:
@@ -198,7 +204,11 @@ def times(part: float, whole: float) -> int:
 
 @contextlib.contextmanager
 def connected(on_event: OnEvent) -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards."""
+    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards.
+
+    Raises:
+        ConfigError: nobody answers there, what answers cannot be joined, or Ray does not start.
+    """
     if ray.is_initialized():
         yield
         return
@@ -206,13 +216,23 @@ def connected(on_event: OnEvent) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     variables = QUIET if address else QUIET | ALONE
     on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        logging_level="ERROR",
-        include_dashboard=None if address else False,
-        runtime_env={"env_vars": variables},
-    )
+    try:
+        if address:
+            # Ray takes the loopback for this machine's address on the network; its client does not
+            client = address.startswith("ray://")
+            check_answers(address, address if client else canonicalize_bootstrap_address(address))
+        ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=None if address else False,
+            runtime_env={"env_vars": variables},
+        )
+    except ConfigError:
+        raise
+    except Exception as error:  # ray.init raises many kinds, `Exception` itself among them
+        what = f"join Ray at RAY_ADDRESS={address}" if address else "start Ray on this machine"
+        raise ConfigError(f"cannot {what}: {first_line(error)}") from error
     try:
         yield
     finally:
