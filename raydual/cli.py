@@ -12,6 +12,7 @@ import typer
 
 from raydual.cli_count import calibrate, count, evaluate
 from raydual.cli_data import data_app
+from raydual.cli_doctor import doctor
 from raydual.cli_report import dashboard, report
 from raydual.config import DEFAULT_PRESET, load, presets, with_values
 from raydual.config_tree import Config
@@ -32,6 +33,7 @@ app.command()(dashboard)
 app.command()(count)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(doctor)
 
 
 def main() -> None:
