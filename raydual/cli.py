@@ -11,6 +11,7 @@ import typer
 
 from raydual.cli_count import calibrate, count, evaluate
 from raydual.cli_data import data_app
+from raydual.cli_doctor import doctor
 from raydual.cli_report import dashboard, report
 from raydual.config import DEFAULT_PRESET, load, presets
 from raydual.errors import ConfigError, RaydualError
@@ -30,6 +31,7 @@ app.command()(dashboard)
 app.command()(count)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(doctor)
 
 
 def main() -> None:

@@ -31,11 +31,25 @@ _UNREADABLE = (
 def resolve(name_or_path: str) -> str:
     """Turn `model.trunk` into a folder; what a hub id names is downloaded once, and kept.
 
-    `tiny` is the folder inside this package. Whatever looks like a path (a leading `.`, `/` or
-    `~`, more than one slash, a first part that is a folder here) is never looked up on the hub.
-
     Raises:
         ConfigError: there is no such folder, or the hub or the id cannot be reached.
+    """
+    found = locate(name_or_path)
+    if Path(found).is_dir():
+        return found
+    advice = f"Give `{TINY}`, a folder, or an id of the hub while it can be reached."
+    with one_line_errors(f"model.trunk {name_or_path!r}", ConfigError, advice):
+        return str(snapshot_download(name_or_path, allow_patterns=list(_HUB_FILES)))
+
+
+def locate(name_or_path: str) -> str:
+    """Return the folder that `model.trunk` names, or the hub id, which has not been looked up.
+
+    `tiny` is the folder inside this package. Whatever looks like a path (a leading `.`, `/` or
+    `~`, more than one slash, a first part that is a folder here) is never taken for a hub id.
+
+    Raises:
+        ConfigError: it looks like a path and there is no such folder.
     """
     if name_or_path == TINY:
         return str(TINY_FOLDER)
@@ -48,9 +62,7 @@ def resolve(name_or_path: str) -> str:
             f"model.trunk: there is no folder {name_or_path!r}; give `{TINY}`, a hub id such as "
             "Qwen/Qwen2-VL-2B-Instruct, or a folder that holds config.json and the weights."
         )
-    advice = f"Give `{TINY}`, a folder, or an id of the hub while it can be reached."
-    with one_line_errors(f"model.trunk {name_or_path!r}", ConfigError, advice):
-        return str(snapshot_download(name_or_path, allow_patterns=list(_HUB_FILES)))
+    return name_or_path
 
 
 @contextlib.contextmanager

@@ -12,32 +12,36 @@ DATA_CPUS = 1.0
 """What Ray Data needs beside the training workers; with nothing left it would wait for ever."""
 
 
-def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Compare what the workers and Ray Data need with what the cluster's nodes have.
+def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> str:
+    """Compare what the workers and Ray Data need with what the nodes have; return the arithmetic.
 
-    nodes: the resources of each node that is alive. A worker has to fit on one node.
+    nodes: the resources of each node. A worker has to fit on one node, its GPU with its CPUs.
 
     Raises:
         ConfigError: it does not fit, with the arithmetic.
     """
     scale, workers = config.scale, config.scale.min_workers
-    have = sum(node.get("CPU", 0.0) for node in nodes)
-    need = workers * scale.cpus_per_worker + DATA_CPUS
-    slots = room(nodes, scale.cpus_per_worker)
-    if have < need or slots < workers:
-        most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
-        raise ConfigError(
-            f"scale.num_workers={workers} x scale.cpus_per_worker="
-            f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
-            f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
-            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
-        )
-    gpus = sum(node.get("GPU", 0.0) for node in nodes)
+    cpus, gpus = (sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU"))
     if scale.use_gpu and gpus < workers:
         raise ConfigError(
             f"scale.use_gpu=true takes {workers} GPU(s), one a worker, but the cluster "
             f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
         )
+    need = workers * scale.cpus_per_worker + DATA_CPUS
+    slots = room(nodes, scale.cpus_per_worker, float(scale.use_gpu))
+    arithmetic = (
+        f"scale.num_workers={workers} x scale.cpus_per_worker="
+        f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs"
+        + (f" and {workers} GPU(s)" if scale.use_gpu else "")
+    )
+    there = f"{cpus:g}" + (f" and {gpus:g}" if scale.use_gpu else "") + f" on {len(nodes)} node(s)"
+    if cpus < need or slots < workers:
+        most = min(slots, times(scale.cpus_per_worker, cpus - DATA_CPUS))
+        raise ConfigError(
+            f"{arithmetic}, but the cluster has {there}; at most scale.num_workers="
+            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
+        )
+    return f"{arithmetic}; the cluster has {there}"
 
 
 def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:

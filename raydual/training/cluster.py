@@ -13,7 +13,11 @@ import psutil
 import ray
 import yaml
 from ray._private import ray_constants
+from ray._private.services import canonicalize_bootstrap_address
 
+from raydual.data.storage import first_line
+from raydual.errors import ConfigError
+from raydual.training.address import check_answers
 from raydual.training.events import Note, OnEvent
 
 KINDS = ("CPU", "GPU")
@@ -35,6 +39,9 @@ def connected(on_event: OnEvent) -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards.
 
     Says where the dashboard is. One that is started here has none, and answers on loopback alone.
+
+    Raises:
+        ConfigError: nobody answers there, what answers cannot be joined, or Ray does not start.
     """
     if ray.is_initialized():
         yield
@@ -43,6 +50,22 @@ def connected(on_event: OnEvent) -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
     with contextlib.nullcontext() if address else _loopback():
+        url = _join(address)
+        try:
+            if url:
+                on_event(Note(f"Ray's dashboard is at http://{url}"))
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str | None) -> str | None:
+    """Join Ray at an address, or start it here; return where its dashboard is."""
+    try:
+        if address:
+            # Ray takes the loopback for this machine's address on the network; its client does not
+            client = address.startswith("ray://")
+            check_answers(address, address if client else canonicalize_bootstrap_address(address))
         context = ray.init(
             address=address,
             log_to_driver=False,
@@ -50,12 +73,13 @@ def connected(on_event: OnEvent) -> Iterator[None]:
             include_dashboard=None if address else False,
             runtime_env={"env_vars": QUIET if address else QUIET | ALONE},
         )
-        try:
-            if context.dashboard_url:
-                on_event(Note(f"Ray's dashboard is at http://{context.dashboard_url}"))
-            yield
-        finally:
-            ray.shutdown()
+    except ConfigError:
+        raise
+    except Exception as error:  # ray.init raises many kinds, `Exception` itself among them
+        what = f"join Ray at RAY_ADDRESS={address}" if address else "start Ray on this machine"
+        raise ConfigError(f"cannot {what}: {first_line(error)}") from error
+    url: str | None = context.dashboard_url
+    return url
 
 
 @contextlib.contextmanager

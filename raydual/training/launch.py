@@ -90,13 +90,7 @@ def preflight(config: Config, on_event: OnEvent) -> None:
     Raises:
         ConfigError, DataError: one line on what is wrong.
     """
-    train, val = read_splits(config)
-    workers = max(1, config.scale.max_workers)
-    if num_rows(train) < workers:
-        raise DataError(
-            f"{config.data.path} has {num_rows(train)} training rows for {workers} workers; "
-            "each worker needs one"
-        )
+    images = check_data(config)
     from raydual.model.prompt import Prompter
 
     Prompter.from_pretrained(
@@ -104,7 +98,23 @@ def preflight(config: Config, on_event: OnEvent) -> None:
         config.data.image_size,
         trust_remote_code=config.model.trust_remote_code,
     )
-    on_event(Note(f"{num_rows(train)} training and {num_rows(val)} validation images"))
+    on_event(Note(images))
+
+
+def check_data(config: Config) -> str:
+    """Find what would fail later in the dataset; say how many images there are.
+
+    Raises:
+        DataError: one line on what is wrong.
+    """
+    train, val = read_splits(config)
+    workers = max(1, config.scale.max_workers)
+    if num_rows(train) < workers:
+        raise DataError(
+            f"{config.data.path} has {num_rows(train)} training rows for {workers} workers; "
+            "each worker needs one"
+        )
+    return f"{num_rows(train)} training and {num_rows(val)} validation images"
 
 
 def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
