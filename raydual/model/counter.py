@@ -115,7 +115,7 @@ class DualTaskCounter(nn.Module):
         folder = Path(folder)
         manifest = read_manifest(folder)
         config = with_values(
-            build(_entry(manifest, "config", folder)),
+            build(manifest["config"]),
             {"model.trust_remote_code": trust_remote_code},
         )
         prompter = Prompter.from_pretrained(
@@ -295,9 +295,3 @@ def _base_of(base: DualTaskCounter | None, config: Config, name: str) -> Trunk |
     trunk = base.trunks[name]
     assert isinstance(trunk, Trunk)
     return trunk
-
-
-def _entry(manifest: Mapping[str, Any], key: str, folder: Path) -> Any:
-    if key not in manifest:
-        raise CheckpointError(f"{folder}: its manifest has no {key!r}")
-    return manifest[key]

@@ -54,12 +54,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} has no {MANIFEST}: it is no raydual checkpoint{hint}"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error!r}") from None
     if version != FORMAT:
         raise CheckpointError(f"{folder} has format {version}; this version reads {FORMAT}")
+    if not isinstance(manifest.get("config"), dict):
+        raise CheckpointError(f"{folder / MANIFEST} has no mapping as its config")
+    categories = manifest.get("categories", [])
+    if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+        raise CheckpointError(f"{folder / MANIFEST} has categories that are no list of texts")
     for name, size in files.items():
         path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise CheckpointError(f"{folder / MANIFEST} names {name}, which is outside {folder}")
         got = path.stat().st_size if path.is_file() else 0
         if got != size:
             raise CheckpointError(f"{folder} is incomplete: {name} has {got} of {size} bytes")

@@ -1,14 +1,12 @@
 """Where a trunk comes from: the tiny one of this package, a folder, or the Hugging Face hub."""
 
 import contextlib
-import json
 import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
 from transformers.utils import logging as transformers_logging
 
 from raydual.errors import ConfigError, RaydualError
@@ -18,14 +16,6 @@ TINY_FOLDER = Path(__file__).parent / "tiny"
 
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.safetensors")
-_UNREADABLE = (
-    OSError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    SafetensorError,
-    json.JSONDecodeError,
-)
 
 
 def resolve(name_or_path: str) -> str:
@@ -62,9 +52,13 @@ def one_line_errors(what: str, error: type[RaydualError], advice: str) -> Iterat
     """
     try:
         yield
-    except _UNREADABLE as cause:
+    except RaydualError:
+        raise
+    except Exception as cause:  # they raise whatever the files make them raise
         lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
         reason = lines[0] if lines else type(cause).__name__
+        if "trust_remote_code" in str(cause):
+            reason = "it comes with Python, which runs only with model.trust_remote_code=true"
         raise error(f"{what} cannot be loaded: {reason.rstrip('.')}. {advice}") from cause
 
 

@@ -28,6 +28,8 @@ ARCHITECTURE = (
 )
 """What a resumed training cannot change."""
 
+TRUST = "model.trust_remote_code"
+
 
 def launch(config: Config, on_event: OnEvent) -> None:
     """Train `config.run.name`, which has to be given, to its end.
@@ -66,7 +68,7 @@ def check_folder(config: Config, folder: RunFolder) -> None:
         return
     if not config.run.resume:
         raise ConfigError(
-            f"{folder.path} is there already; go on with `raydual train --resume {folder.path}`, "
+            f"{folder.path} is there already; go on with `{resume_command(config, folder.path)}`, "
             "or take another run.name"
         )
     with folder.checkpoint(LATEST) as path:
@@ -106,6 +108,8 @@ def preflight(config: Config, on_event: OnEvent) -> None:
 def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     """Return the configuration of a run to go on with, overrides applied to it.
 
+    It trusts code that comes with a trunk only if the overrides do.
+
     Raises:
         CheckpointError: there is no run there, or nothing to resume from.
         ConfigError: the overrides are wrong, or rename the run.
@@ -113,10 +117,17 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     storage, _, name = absolute(run_folder.rstrip("/")).rpartition("/")
     folder = RunFolder(storage, name)
     folder.recover(LATEST)
-    if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
+    if (saved := folder.config()) is None or not folder.has_checkpoint(LATEST):
         raise CheckpointError(f"{run_folder} is no run that can be resumed: it has no {LATEST}")
-    config = load(file, overrides, base=saved.decode())
+    base = with_values(saved, {TRUST: False}).to_yaml()  # what a folder says of itself is no reason
+    config = load(file, overrides, base=base)
     return with_values(config, {"run.storage": storage, "run.name": name, "run.resume": True})
+
+
+def resume_command(config: Config, path: str) -> str:
+    """Return the command that goes on with the run at a path."""
+    trust = f" {TRUST}=true" if config.model.trust_remote_code else ""
+    return f"raydual train --resume {path}{trust}"
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -20,6 +20,7 @@ from raydual.data.formats.source import (
     read_text,
 )
 from raydual.data.schema import SPLITS
+from raydual.data.storage import read_regular
 from raydual.errors import DataError
 
 
@@ -56,7 +57,7 @@ def _parse(file: Path) -> ET.Element:
         raise DataError(f"{file} has a DOCTYPE, expected plain VOC annotations; remove it")
 
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
         checker = expat.ParserCreate()
         checker.StartDoctypeDeclHandler = refuse
         checker.Parse(data, True)
