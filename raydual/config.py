@@ -157,7 +157,7 @@ def parse(text: str, origin: str) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{origin} is nested too deeply") from None
     except _NO_YAML as error:
-        raise ConfigError(f"{origin} is no YAML: {error}") from None
+        raise ConfigError(f"{origin} is no YAML: {' '.join(str(error).split())}") from None
     _refuse_many(tree, origin)
     if tree is None:
         return {}

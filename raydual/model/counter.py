@@ -19,7 +19,7 @@ from raydual.config_tree import Config
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
-from raydual.model.files import read_manifest, read_tensors, write_manifest
+from raydual.model.files import read_manifest, read_tensors, saved_config, write_manifest
 from raydual.model.heads import Position, take_over
 from raydual.model.prompt import Prompter
 from raydual.model.source import resolve
@@ -115,7 +115,7 @@ class DualTaskCounter(nn.Module):
         folder = Path(folder)
         manifest = read_manifest(folder)
         config = with_values(
-            build(manifest["config"]),
+            build(saved_config(manifest, folder)),
             {"model.trust_remote_code": trust_remote_code},
         )
         prompter = Prompter.from_pretrained(

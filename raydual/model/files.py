@@ -58,8 +58,6 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error!r}") from None
     if version != FORMAT:
         raise CheckpointError(f"{folder} has format {version}; this version reads {FORMAT}")
-    if not isinstance(manifest.get("config"), dict):
-        raise CheckpointError(f"{folder / MANIFEST} has no mapping as its config")
     categories = manifest.get("categories", [])
     if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
         raise CheckpointError(f"{folder / MANIFEST} has categories that are no list of texts")
@@ -71,6 +69,18 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if got != size:
             raise CheckpointError(f"{folder} is incomplete: {name} has {got} of {size} bytes")
     return manifest
+
+
+def saved_config(manifest: dict[str, Any], folder: Path | str) -> dict[str, Any]:
+    """Return the configuration in the manifest of a checkpoint, as plain values.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    config = manifest.get("config")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder}: its {MANIFEST} has no mapping named config")
+    return config
 
 
 def same_weights(first: Path, second: Path) -> bool:

@@ -14,7 +14,7 @@ from raydual.data.plan import num_rows
 from raydual.data.schema import MANIFEST, Row, write_dataset
 from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError
-from raydual.model.files import read_manifest
+from raydual.model.files import read_manifest, saved_config
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import Note, OnEvent, Step
 
@@ -72,7 +72,7 @@ def check_folder(config: Config, folder: RunFolder) -> None:
             "or take another run.name"
         )
     with folder.checkpoint(LATEST) as path:
-        saved = build(read_manifest(path)["config"])
+        saved = build(saved_config(read_manifest(path), folder.path))
     for key in ARCHITECTURE:
         before, now = value_of(saved, key), value_of(config, key)
         if before != now:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 1000
 """Characters of an error; one that repeats its input could have any number."""
+
+PASSWORD = "wJalrXUtnFEMI"
+"""In the inputs that hold credentials; no answer repeats it."""
 
 PLANTED = "planted-code-ran"
 """The file that code planted in an input would leave outside."""
@@ -21,8 +24,8 @@ class Case:
 
     build: writes it into a folder, which is the current one when `command` runs; only `out` in
     it may change then. command: of raydual, as in a shell. says: words of the error. code: 2
-    where the input is refused, 1 where the rest of a whole was used or examined. env: variables
-    of the environment.
+    where the input is refused, 1 where the rest of a whole was used or examined.
+
     """
 
     kind: str
@@ -31,7 +34,6 @@ class Case:
     command: str
     says: tuple[str, ...]
     code: int = 2
-    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def arguments(self) -> list[str]:
@@ -79,6 +81,8 @@ def faults(case: Case, code: int | str | None, output: str, errors: str) -> list
     found = []
     if "Traceback" in output + errors:
         found.append("traceback")
+    if PASSWORD in output + errors:
+        found.append("repeats a password")
     if code != case.code:
         found.append(f"exit code {code}, expected {case.code}")
     line = the_error(case, output, errors)

@@ -183,7 +183,7 @@ WEIGHTS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "no tokenizer": (lambda p: (p / "tokenizer.json").unlink(), ("model",)),
     "tokenizer that is no tokenizer": (content("tokenizer.json", lambda b: b"{}"), ("model",)),
     "image settings in words": (
-        entries("preprocessor_config.json", image_mean="bright"), ("preprocessor_config.json",)),
+        entries("preprocessor_config.json", image_mean="bright"), ("mean",)),
     "image settings missing": (
         lambda p: (p / "preprocessor_config.json").unlink(), ("preprocessor_config.json",)),
     "template of a chat that is no template": (

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from tests.hostile.case import Case
-from tests.hostile.materials import TRAIN, both, dataset, planted_python, put
+from tests.hostile.case import PASSWORD, Case
+from tests.hostile.materials import TRAIN, both, dataset, put
 
 SHOW = "train --config c.yaml --show-config"
 NOTHING = both()
@@ -103,21 +101,15 @@ OUTPUTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "shape with a script": (f"{SYNTH} --categories '<script>'", ("<script>",)),
 }  # fmt: skip
 
-SECRET = "AKIAHOSTILE:wJalrXUtnFEMI"
+SECRET = f"AKIAHOSTILE:{PASSWORD}"
 CREDENTIALS = {
     "key in the storage": f"run.storage=s3://{SECRET}@bucket/runs",
     "key in the data": f"data.path=s3://{SECRET}@bucket/ds",
-    "key behind a question mark": "data.path='s3://bucket/ds?secret_key=wJalrXUtnFEMI'",
+    "key behind a question mark": f"data.path='s3://bucket/ds?secret_key={PASSWORD}'",
     "key in the endpoint": (
         f"run.storage='s3://bucket/runs?endpoint_override=https://{SECRET}@host'"
     ),
 }
-
-
-def module(folder: Path) -> None:
-    """Write a module with the name of one that raydual imports, where it is started."""
-    put("yaml.py", planted_python(folder))(folder)
-    put("c.yaml", "a: 1")(folder)
 
 
 CASES = [
@@ -128,6 +120,8 @@ CASES = [
          ("no preset",)),
     *(Case("override", f"credentials: {name}", NOTHING, f"{TRAIN} {override}",
            ("credentials",)) for name, override in CREDENTIALS.items()),
+    Case("override", "credentials: key in a dataset to check", NOTHING,
+         f"data check s3://{SECRET}@bucket/ds", ("credentials",)),
     *(Case("search YAML", name, put("s.yaml", text), "tune s.yaml run.storage=out", says)
       for name, (text, says) in SEARCHES.items()),
     *(Case("output", name, dataset, command, says) for name, (command, says) in OUTPUTS.items()),

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from raydual.data.formats import FORMATS
-from raydual.data.formats.source import Picture, Source, shorten
+from raydual.data.formats.source import Picture, Source
 from raydual.data.formats.splits import DEFAULT_FRACTIONS, assign_splits
 from raydual.data.images import MOST_BYTES, CorruptImageError, decode_image, header_size
 from raydual.data.schema import SPLITS, Manifest, Row, placement, write_dataset
@@ -108,7 +108,7 @@ def select(source: Source, selection: Selection) -> list[Entry]:
     if only is not None and only not in categories:
         raise DataError(
             f"category {only!r} does not occur; choose one of "
-            f"{', '.join(map(shorten, categories[:20]))}"
+            f"{', '.join(name[:40] for name in categories[:20])}"
         )
     several = any(len(picture.objects) > 1 for picture in source.pictures)
     entries = []
