@@ -1,6 +1,7 @@
 """Where a trunk comes from: the tiny one of this package, a folder, or the Hugging Face hub."""
 
 import contextlib
+import json
 import re
 import warnings
 from collections.abc import Iterator
@@ -10,10 +11,13 @@ from huggingface_hub import snapshot_download
 from transformers.utils import logging as transformers_logging
 
 from raydual.errors import ConfigError, RaydualError
+from raydual.model.files import refuse_special
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
 
+MOST_LAYERS = 1000
+_LAYERS = re.compile("layers|depth")
 _HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 _HUB_FILES = ("*.json", "*.jinja", "*.txt", "*.model", "*.py", "*.safetensors")
 
@@ -25,12 +29,16 @@ def resolve(name_or_path: str) -> str:
     `~`, more than one slash, a first part that is a folder here) is never looked up on the hub.
 
     Raises:
-        ConfigError: there is no such folder, or the hub or the id cannot be reached.
+        ConfigError: there is no such folder, its model would take forever to make, or the hub or
+            the id cannot be reached.
+        CheckpointError: a pipe or a device is in the folder.
     """
     if name_or_path == TINY:
         return str(TINY_FOLDER)
     path = Path(name_or_path).expanduser()
     if path.is_dir():
+        refuse_special(path)
+        _refuse_endless(path)
         return str(path)
     inside_a_folder = "/" in name_or_path and Path(path.parts[0]).is_dir()
     if inside_a_folder or not _HUB_ID.fullmatch(name_or_path):
@@ -41,6 +49,23 @@ def resolve(name_or_path: str) -> str:
     advice = f"Give `{TINY}`, a folder, or an id of the hub while it can be reached."
     with one_line_errors(f"model.trunk {name_or_path!r}", ConfigError, advice):
         return str(snapshot_download(name_or_path, allow_patterns=list(_HUB_FILES)))
+
+
+def _refuse_endless(folder: Path) -> None:
+    """Refuse a model of so many layers that to list them alone would take hours."""
+    for file in folder.rglob("config.json"):
+        try:
+            waiting = [json.loads(file.read_text())]
+        except (OSError, ValueError, RecursionError):
+            continue  # whoever loads it will say so
+        while waiting:
+            about = waiting.pop()
+            for key, value in about.items() if isinstance(about, dict) else ():
+                numbers = value if isinstance(value, list) else [value]
+                most = max((n for n in numbers if isinstance(n, int)), default=0)
+                if _LAYERS.search(key) and most > MOST_LAYERS:
+                    raise ConfigError(f"{file}: {key} is {most}, expected {MOST_LAYERS} at most")
+                waiting.append(value)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from tests.hostile.materials import (
     changed,
     checkpoint,
     dataset,
+    fifo,
     planted,
     planted_python,
     put,
@@ -87,6 +88,23 @@ def remote_code(place: Path) -> None:
     (place / "evil.py").write_text(planted_python(place.parent))
     own = {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}
     entries("config.json", model_type="evil", auto_map=own)(place)
+
+
+def layers(number: int) -> Change:
+    """Return what gives the language model so many layers."""
+
+    def change(old: bytes) -> bytes:
+        about = json.loads(old)
+        about["text_config"]["num_hidden_layers"] = number
+        del about["text_config"]["layer_types"]
+        return json.dumps(about).encode()
+
+    return content("config.json", change)
+
+
+def piped(file: str) -> Change:
+    """Return what puts a pipe in the place of a file."""
+    return both(lambda place: (place / file).unlink(), fifo(file))
 
 
 def header(size: int, text: bytes = b"") -> bytes:
@@ -177,6 +195,7 @@ WEIGHTS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "Python with the model": (remote_code, ("trust_remote_code",)),
     "model of a family that does not exist": (
         entries("config.json", model_type="<script>"), ("<script>",)),
+    "model of a billion layers": (layers(10**9), ("config.json", "num_hidden_layers")),
     "model that is a list": (content("config.json", lambda b: b"[]"), ("model",)),
     "model of a million brackets": (content("config.json", lambda b: b"[" * 10**6), ("model",)),
     "no model": (lambda p: (p / "config.json").unlink(), ("config.json",)),
@@ -210,6 +229,11 @@ MANIFESTS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "NaN as a threshold": (manifest(done_threshold=float("nan")), ("done_threshold",)),
     "images of 10**9 pixels a side": (config("data.image_size", 10**9), ("data.image_size",)),
     "adapters of the rank 10**9": (config("model.lora.r", 5), ("model.lora",)),
+    "pipe in the place of the manifest": (
+        both(checkpoint, lambda f: (f / "model/raydual.json").unlink(), fifo("model/raydual.json")),
+        ("neither a run nor a checkpoint",)),
+    "pipe in the place of the tokenizer": (
+        changed(checkpoint, piped("tokenizer.json")), ("tokenizer.json", "pipe")),
     "empty folder": (lambda f: (f / "model").mkdir(), ("raydual.json",)),
     "text in the place of a folder": (put("model", "<script>"), ("model",)),
 }  # fmt: skip
@@ -310,6 +334,8 @@ CASES = [
     Case("checkpoint", "Python with the trunk to train",
          both(dataset, changed(checkpoint, remote_code)), FROM,
          ("trust_remote_code",)),
+    Case("checkpoint", "pipe in the trunk to train",
+         both(dataset, changed(checkpoint, piped("model.safetensors"))), FROM, ("pipe",)),
     Case("checkpoint", "pickle in the trunk to train",
          both(dataset, changed(checkpoint, planted_weights)), FROM, ("model",)),
     Case("checkpoint", "data that are none to evaluate on", checkpoint,
