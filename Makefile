@@ -21,6 +21,7 @@ check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 # torch first: of the versions that constraints.txt allows, the CPU build where the index has one
 .venv/installed: pyproject.toml constraints.txt

@@ -62,7 +62,9 @@ class DataSection(Section):
 
     path: str = Field("synthetic", description="dataset folder or URI; 'synthetic' draws one")
     category: str | None = Field(None, description="only rows of this category")
-    image_size: AtLeastOne = Field(384, description="side of the model's square canvas, px")
+    image_size: AtLeastOne = Field(
+        384, le=8192, description="side of the model's square canvas, px"
+    )
     order: Literal["reading_order", "left_to_right", "nearest_neighbor"] = "reading_order"
     min_objects: Count = Field(0, description="leave out rows with fewer objects")
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
@@ -94,7 +96,9 @@ class ModelSection(Section):
         "auto", description="of the trunk's arithmetic; auto: bfloat16 on a GPU, else float32"
     )
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
-    trust_remote_code: bool = Field(False, description="run code that comes with a trunk")
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with a trunk; to be given again to resume"
+    )
 
 
 class TaskSection(Section):

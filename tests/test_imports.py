@@ -23,7 +23,7 @@ RAY_FILES = {
     "tuning/watch.py",
 }
 LAYERS = [
-    {"errors", "version", "config", "config_tree"},
+    {"errors", "version", "config", "config_tree", "credentials"},
     {"losses", "metrics", "tasks", "data", "model", "training.run_folder"},
     {"counting.closed_loop", "counting.samples"},  # training counts with them too
     {"training"},

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from raydual.data.schema import open_shard, shards
+from raydual.data.shard_checks import refuse_nulls
 from raydual.errors import DataError
 
 
@@ -50,6 +51,7 @@ def read_index(
         with open_shard(shard) as parquet:
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, columns=["category", "points"])
+                refuse_nulls(table)
                 names = np.array(table["category"].to_pylist(), dtype=object)
                 counts = pc.list_value_length(table["points"]).to_numpy(zero_copy_only=False)
                 categories.update(names.tolist())

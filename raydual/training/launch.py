@@ -15,7 +15,7 @@ from raydual.data.plan import num_rows
 from raydual.data.schema import Row, write_dataset
 from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError, StorageError
-from raydual.model.files import read_manifest
+from raydual.model.files import read_manifest, saved_config
 from raydual.training.events import Note, OnEvent, Step
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 
@@ -28,6 +28,8 @@ ARCHITECTURE = (
     "data.image_size",
 )
 """What a resumed training cannot change."""
+
+TRUST = "model.trust_remote_code"
 
 
 def launch(config: Config, on_event: OnEvent) -> None:
@@ -70,11 +72,11 @@ def check_folder(config: Config, folder: RunFolder) -> None:
         return
     if not config.run.resume:
         raise ConfigError(
-            f"{folder.path} is there already; go on with `raydual train --resume {folder.path}`, "
+            f"{folder.path} is there already; go on with `{resume_command(config, folder.path)}`, "
             "or take another run.name"
         )
     with folder.checkpoint(LATEST) as path:
-        saved = build(read_manifest(path)["config"])
+        saved = build(saved_config(read_manifest(path), folder.path))
     for key in ARCHITECTURE:
         before, now = value_of(saved, key), value_of(config, key)
         if before != now:
@@ -120,6 +122,8 @@ def check_data(config: Config) -> str:
 def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     """Return the configuration of a run to go on with, overrides applied to it.
 
+    It trusts code that comes with a trunk only if the overrides do.
+
     Raises:
         CheckpointError: there is no run there, or nothing to resume from.
         ConfigError: the overrides are wrong, or rename the run.
@@ -127,10 +131,17 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     storage, _, name = absolute(run_folder.rstrip("/")).rpartition("/")
     folder = RunFolder(storage, name)
     folder.recover(LATEST)
-    if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
+    if (saved := folder.config()) is None or not folder.has_checkpoint(LATEST):
         raise CheckpointError(f"{run_folder} is no run that can be resumed: it has no {LATEST}")
-    config = load(file, overrides, base=saved.decode())
+    base = with_values(saved, {TRUST: False}).to_yaml()  # what a folder says of itself is no reason
+    config = load(file, overrides, base=base)
     return with_values(config, {"run.storage": storage, "run.name": name, "run.resume": True})
+
+
+def resume_command(config: Config, path: str) -> str:
+    """Return the command that goes on with the run at a path."""
+    trust = f" {TRUST}=true" if config.model.trust_remote_code else ""
+    return f"raydual train --resume {path}{trust}"
 
 
 def with_absolute_paths(config: Config) -> Config:

@@ -12,7 +12,7 @@ from raydual.tasks import TASKS
 from raydual.training.launch import with_absolute_paths
 from raydual.tuning.space import PATIENCES, Domain, Search, build_search, most_epochs, split_key
 
-FIXED = ("run.", "log.", "scale.", "data.path")
+FIXED = ("run.", "log.", "scale.", "data.path", "model.trust_remote_code")
 """What begins so is of the search as a whole: trials do not differ in it, so that their losses
 are on the same images, and their costs on the same workers."""
 
