@@ -17,7 +17,7 @@ from raydual.config import load
 from raydual.config_tree import Config
 from raydual.data.patience import patiently, storage_error
 from raydual.data.storage import first_line, join, open_filesystem, write_whole
-from raydual.errors import CheckpointError, RaydualError, StorageError
+from raydual.errors import CheckpointError, ConfigError, RaydualError, StorageError
 from raydual.model.files import MANIFEST, read_manifest
 
 CONFIG_FILE = "config.yaml"
