@@ -61,7 +61,7 @@ def check_folder(config: Config, folder: RunFolder) -> None:
 
     Raises:
         ConfigError: another run is there; the configuration is not that of the checkpoint to go
-            on from; or the folder cannot be written.
+            on from; its metrics.jsonl is damaged; or the folder cannot be written.
         CheckpointError: the checkpoint to go on from is damaged.
     """
     if not folder.has_checkpoint(LATEST):
@@ -75,6 +75,7 @@ def check_folder(config: Config, folder: RunFolder) -> None:
             f"{folder.path} is there already; go on with `{resume_command(config, folder.path)}`, "
             "or take another run.name"
         )
+    folder.history()
     with folder.checkpoint(LATEST) as path:
         saved = build(saved_config(read_manifest(path), folder.path))
     for key in ARCHITECTURE:

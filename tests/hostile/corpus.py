@@ -1,7 +1,6 @@
 """Every hostile input."""
 
-from tests.hostile import checkpoints, images, parquet, settings, sources
+from tests.hostile import checkpoints, images, parquet, runs, settings, sources
 
-CORPUS = [
-    case for module in (images, parquet, sources, settings, checkpoints) for case in module.CASES
-]
+MODULES = (images, parquet, sources, settings, checkpoints, runs)
+CORPUS = [case for module in MODULES for case in module.CASES]

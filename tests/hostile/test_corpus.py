@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import signal
 import sys
 import tempfile
@@ -11,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from raydual.cli import main
-from tests.hostile.case import Case, faults, snapshot
+from tests.hostile.case import PASSWORD, PLANTED, Case, faults, snapshot
 from tests.hostile.corpus import CORPUS
-from tests.hostile.materials import checkpoint
+from tests.hostile.materials import checkpoint, planted, put
 
 SECONDS = 20
 
@@ -70,3 +71,24 @@ def test_hostile_input(
 def test_the_corpus_is_large_and_varied() -> None:
     assert len(CORPUS) >= 60
     assert len({(case.kind, case.name) for case in CORPUS}) == len(CORPUS)
+
+
+def test_what_is_wrong_with_an_answer_is_found(tmp_path: Path) -> None:
+    case = Case("a kind", "a name", put("x", planted(tmp_path / "input")), "count x", ("words",))
+    assert faults(case, 2, "", "error: words\n") == []
+    wrong = [
+        (1, "", "error: words\n"),
+        (2, "", "error: other\n"),
+        (2, "", "error: words\nmore\n"),
+        (2, "words", ""),
+        (2, "Traceback", "error: words\n"),
+        (2, "", f"error: words {'a' * 1000}\n"),
+        (2, PASSWORD, "error: words\n"),
+    ]
+    assert all(faults(case, *answer) for answer in wrong)
+    folder = case.set_up(tmp_path)
+    before = snapshot(tmp_path)
+    put("out/a", "x")(folder)
+    assert snapshot(tmp_path) == before
+    pickle.loads((folder / "x").read_bytes())  # noqa: S301 - it is our own
+    assert set(snapshot(tmp_path)) - set(before) == {PLANTED}
