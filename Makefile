@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := first-$(shell date +%Y%m%d-%H%M%S)
 UNSEEN := runs/$(RUN)-unseen
 
-.PHONY: train test check clean
+.PHONY: train test cluster check clean
 
 train: .venv/installed
 	$(BIN)/raydual train run.name=$(RUN)
@@ -14,10 +14,14 @@ train: .venv/installed
 test: .venv/installed
 	$(BIN)/python -m pytest
 
+cluster: .venv/installed
+	$(BIN)/python -m pytest tests/cluster -m slow
+
 check: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python .ci/audit.py
 
 # torch first: of the versions that constraints.txt allows, the CPU build where the index has one
 .venv/installed: pyproject.toml constraints.txt

@@ -11,10 +11,14 @@ import typer
 
 from raydual.cli_count import calibrate, count, evaluate
 from raydual.cli_data import data_app
+from raydual.cli_doctor import doctor
 from raydual.cli_report import dashboard, report
 from raydual.config import DEFAULT_PRESET, load, presets
 from raydual.errors import ConfigError, RaydualError
 from raydual.version import __version__
+
+LONGEST = 900
+"""Characters of an error on the terminal."""
 
 app = typer.Typer(
     help="Train vision-language models to count one object at a time: two tasks, one trunk, "
@@ -30,6 +34,7 @@ app.command()(dashboard)
 app.command()(count)
 app.command()(evaluate)
 app.command()(calibrate)
+app.command()(doctor)
 
 
 def main() -> None:
@@ -40,8 +45,14 @@ def main() -> None:
     try:
         app()
     except RaydualError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        typer.secho(f"error: {_printable(str(error))}", fg="red", err=True)
         raise SystemExit(error.exit_code) from None
+
+
+def _printable(message: str) -> str:
+    """Return a message as one line, without the codes that move a terminal's cursor."""
+    line = "".join(letter if letter.isprintable() else " " for letter in message)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 @app.callback(invoke_without_command=True)

@@ -50,21 +50,30 @@ def dashboard(
     port: Annotated[
         int, typer.Option(min=0, max=65535, help="Of this machine; 0 takes a free one.")
     ] = 8266,
+    host: Annotated[
+        str, typer.Option(help="Address to answer on; of another than 127.0.0.1 with a token.")
+    ] = "127.0.0.1",
 ) -> None:
     """Serve the page of a run or a search, and keep it up to date while it trains.
 
-    It answers on this machine only, at 127.0.0.1. Zoom, sort order and the selected trial stay
-    as they are when new epochs come in. Ctrl-C ends it.
+    It answers on this machine only, at 127.0.0.1; from another machine, reach it through
+    `ssh -L 8266:127.0.0.1:8266 HOST`. With `--host` it answers who opens the URL that is printed,
+    which holds a new token; HTTP carries that in the clear. Zoom, sort order and the selected
+    trial stay as they are when new epochs come in. Ctrl-C ends it.
 
     Examples:
 
     - `raydual dashboard runs/lr_patience`
 
     - `raydual dashboard runs/cells --port 0` takes any free port and prints it
+
+    - `raydual dashboard runs/cells --host 0.0.0.0` answers on every address, with a token
     """
     from raydual.report.dashboard import serve
 
-    serve(folder, port, lambda url: typer.echo(f"{folder} is shown at {url} (Ctrl-C ends it)"))
+    serve(
+        folder, port, host, lambda url: typer.echo(f"{folder} is shown at {url} (Ctrl-C ends it)")
+    )
 
 
 def _write(out: Path, content: Any) -> None:

@@ -7,6 +7,7 @@ line, in search spaces and in error messages. The fields themselves are in `conf
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -16,9 +17,19 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from raydual.config_tree import Config
+from raydual.credentials import ADVICE, has_credentials
 from raydual.errors import ConfigError
 
 DEFAULT_PRESET = "tiny"
+MOST_VALUES = 100_000
+PATHS = ("run.storage", "data.path", "model.trunk")
+"""The keys that may hold a URI."""
+
+_NO_YAML = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError)
+"""What PyYAML raises of a text that is none, of a day that does not exist, and the like."""
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def presets() -> list[str]:
@@ -46,13 +57,12 @@ def load(
     if preset not in presets():
         raise ConfigError(f"no preset {preset!r}; there are: {', '.join(presets())}")
     if base is None:
-        base = (resources.files("raydual") / "presets" / f"{preset}.yaml").read_text()
-    tree = _parse(base, preset)
+        text = (resources.files("raydual") / "presets" / f"{preset}.yaml").read_text()
+        tree = parse(text, preset)
+    else:
+        tree = parse(base, "the configuration")
     if file is not None:
-        try:
-            _merge(tree, read_yaml(file))
-        except RecursionError:
-            raise ConfigError(f"{file} refers to itself") from None
+        _merge(tree, read_yaml(file))
     for override in overrides:
         key, sep, value = override.partition("=")
         if not sep or not key:
@@ -69,22 +79,27 @@ def build(tree: Mapping[str, Any]) -> Config:
     """Validate a nested mapping.
 
     Raises:
-        ConfigError: the first unknown key, else the first wrong value, by its dotted path.
+        ConfigError: the first unknown key, else the first wrong value, by its dotted path; or a
+            path with credentials in it.
     """
     for key in _paths(tree):
         if not _known(key):
             raise ConfigError(unknown(key))
     try:
-        return Config.model_validate(tree)
+        config = Config.model_validate(tree)
     except ValidationError as error:
         raise first_error(error) from None
+    for key in PATHS:
+        if has_credentials(value_of(config, key)):
+            raise ConfigError(f"{key} {ADVICE}")
+    return config
 
 
 def first_error(error: ValidationError) -> ConfigError:
     """Return the first thing that pydantic found wrong, as one line with its dotted path."""
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"])
-    got = "" if isinstance(first["input"], Mapping) else f" got {first['input']!r};"
+    got = "" if isinstance(first["input"], Mapping) else f" got {shown(first['input'])};"
     message = first["msg"].removeprefix("Value error, ")
     return ConfigError(f"{key}:{got} {message[0].lower()}{message[1:]}")
 
@@ -96,7 +111,7 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
         ConfigError: the file is missing, is no YAML, or holds something else.
     """
     try:
-        return _parse(Path(file).read_text(), str(file))
+        return parse(Path(file).read_text(), str(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read the configuration {file}: {error}") from None
 
@@ -131,13 +146,19 @@ def value_of(config: Config, path: str) -> Any:
     return value
 
 
-def _parse(text: str, origin: str) -> dict[str, Any]:
+def parse(text: str, origin: str) -> dict[str, Any]:
+    """Read YAML that holds a mapping, or nothing.
+
+    Raises:
+        ConfigError: it is no YAML, holds something else, or more than `MOST_VALUES` values.
+    """
     try:
         tree = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{origin} is no YAML: {' '.join(str(error).split())}") from None
     except RecursionError:
         raise ConfigError(f"{origin} is nested too deeply") from None
+    except _NO_YAML as error:
+        raise ConfigError(f"{origin} is no YAML: {' '.join(str(error).split())}") from None
+    _refuse_many(tree, origin)
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -152,9 +173,34 @@ def parse_value(text: str, key: str) -> Any:
         ConfigError: it is none.
     """
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        raise ConfigError(f"{key}: got {text!r}, which is no YAML value; quote it") from None
+        value = yaml.safe_load(text)
+    except (RecursionError, *_NO_YAML):
+        raise ConfigError(f"{key}: got {shown(text)}, which is no YAML value; quote it") from None
+    _refuse_many(value, key)
+    return value
+
+
+def _refuse_many(tree: Any, origin: str) -> None:
+    """Refuse what a few aliases make of a short text: a value counts wherever it is named."""
+    waiting, seen = [tree], 0
+    while waiting:
+        value = waiting.pop()
+        seen += 1
+        if seen > MOST_VALUES:
+            raise ConfigError(
+                f"{origin} holds more than {MOST_VALUES:,} values, or one that contains itself"
+            )
+        if isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+
+
+def shown(value: Any) -> str:
+    """A value as it looks in a message, at most some hundred characters."""
+    if isinstance(value, int) and value.bit_length() > 400:
+        return f"a number of {value.bit_length()} bits"
+    return _SHORT.repr(value)
 
 
 def _merge(tree: dict[str, Any], other: Mapping[Any, Any], prefix: str = "") -> None:
@@ -195,10 +241,10 @@ def unknown(path: str, known: Sequence[str] | None = None) -> str:
     """Say that a key is unknown, and which keys are near it."""
     known = list(keys()) if known is None else known
     leaf = path.rsplit(".", 1)[-1]
-    near = difflib.get_close_matches(path, known, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(path[:100], known, n=3, cutoff=0.6)
     near += [k for k in known if k.rsplit(".", 1)[-1] == leaf and k not in near]
     if not near:
         parent = path.rpartition(".")[0]
         near = [k for k in known if k.startswith(f"{parent}.")] if parent else []
     near = near or sorted({k.split(".")[0] for k in known})
-    return f"unknown key {path!r}; near it: {', '.join(near)}"
+    return f"unknown key {shown(path)}; near it: {', '.join(near)}"

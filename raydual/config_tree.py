@@ -62,7 +62,9 @@ class DataSection(Section):
 
     path: str = Field("synthetic", description="dataset folder or URI; 'synthetic' draws one")
     category: str | None = Field(None, description="only rows of this category")
-    image_size: AtLeastOne = Field(384, description="side of the model's square canvas, px")
+    image_size: AtLeastOne = Field(
+        384, le=8192, description="side of the model's square canvas, px"
+    )
     order: Literal["reading_order", "left_to_right", "nearest_neighbor"] = "reading_order"
     min_objects: Count = Field(0, description="leave out rows with fewer objects")
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
@@ -94,7 +96,9 @@ class ModelSection(Section):
         "auto", description="of the trunk's arithmetic; auto: bfloat16 on a GPU, else float32"
     )
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
-    trust_remote_code: bool = Field(False, description="run code that comes with a trunk")
+    trust_remote_code: bool = Field(
+        False, description="run code that comes with a trunk; to be given again to resume"
+    )
 
 
 class TaskSection(Section):
@@ -152,7 +156,11 @@ class TrainSection(Section):
 class ScaleSection(Section):
     """Workers and what each of them gets."""
 
-    num_workers: Count = Field(1, description="Ray Train workers; 0 trains here, without Ray")
+    num_workers: Count | tuple[AtLeastOne, AtLeastOne] = Field(
+        1,
+        description="Ray Train workers; 0 trains here, without Ray; [min, max]: as many as there "
+        "is room for, while it trains",
+    )
     use_gpu: bool = Field(False, description="one GPU a worker")
     cpus_per_worker: Positive = 1.0
     strategy: Literal["ddp", "fsdp"] = Field(
@@ -162,11 +170,26 @@ class ScaleSection(Section):
         1800, description="seconds that ranks wait for one that hangs before the training fails"
     )
 
+    @property
+    def min_workers(self) -> int:
+        """The fewest workers to train with."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[0]
+
+    @property
+    def max_workers(self) -> int:
+        """The most workers to train with; learning rates are meant for so many."""
+        return self.num_workers if isinstance(self.num_workers, int) else self.num_workers[1]
+
     @model_validator(mode="after")
-    def _check_sharding(self) -> ScaleSection:
-        if self.strategy == "fsdp" and self.num_workers < 2:
+    def _check_workers(self) -> ScaleSection:
+        if self.min_workers > self.max_workers:
             raise ValueError(
-                f"strategy=fsdp splits the trunk over workers, but num_workers={self.num_workers}; "
+                f"num_workers=[{self.min_workers}, {self.max_workers}] is [min, max]: "
+                "the first is the smaller one"
+            )
+        if self.strategy == "fsdp" and self.min_workers < 2:
+            raise ValueError(
+                f"strategy=fsdp splits the trunk over workers, but num_workers={self.min_workers}; "
                 "take two or more, or strategy=ddp"
             )
         return self

@@ -54,9 +54,11 @@ class Means:
         """Return this rank's sums by name, on the CPU."""
         return {name: pair.cpu() for name, pair in self._sums.items()}
 
-    def load_state_dict(self, saved: Mapping[str, Tensor]) -> None:
-        """Go on from `state_dict`."""
-        self._sums = {name: pair.to(self._device) for name, pair in saved.items()}
+    def add(self, saved: Mapping[str, Tensor]) -> None:
+        """Add what another, or an earlier one, had gathered: its `state_dict`."""
+        for name, pair in saved.items():
+            pair = pair.to(self._device)
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
 
 class Medians:

@@ -14,6 +14,7 @@ RAY_FILES = {
     "counting/evaluate.py",
     "data/stream.py",
     "training/cluster.py",
+    "doctor/cluster.py",
     "training/trainer.py",
     "training/worker.py",
     "tuning/schedulers.py",
@@ -22,14 +23,14 @@ RAY_FILES = {
     "tuning/watch.py",
 }
 LAYERS = [
-    {"errors", "version", "config", "config_tree"},
+    {"errors", "version", "config", "config_tree", "credentials"},
     {"losses", "metrics", "tasks", "data", "model", "training.run_folder"},
     {"counting.closed_loop", "counting.samples"},  # training counts with them too
     {"training"},
     {"counting"},
     {"tuning"},
-    {"report"},
-    {"cli", "cli_count", "cli_data", "cli_report", "__main__"},
+    {"report", "doctor"},
+    {"cli", "cli_count", "cli_data", "cli_doctor", "cli_report", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -76,7 +77,7 @@ def test_every_listed_ray_file_is_there() -> None:
     assert all("ray" in {n.split(".")[0] for n in imported(PACKAGE / f)} for f in RAY_FILES)
 
 
-@pytest.mark.parametrize("command", ["train", "tune"])
+@pytest.mark.parametrize("command", ["train", "tune", "doctor"])
 def test_help_loads_neither_torch_nor_ray(command: str) -> None:
     code = (
         "import sys; from raydual.cli import app; "

@@ -18,7 +18,8 @@ from raydual.counting.closed_loop import Counted, Counter, Picture
 from raydual.counting.find import find_images
 from raydual.counting.output import FORMS, Entry
 from raydual.counting.subject import Subject
-from raydual.data.images import CorruptImageError, decode_image
+from raydual.data.images import MOST_BYTES, CorruptImageError, decode_image
+from raydual.data.storage import read_regular
 from raydual.errors import ConfigError
 from raydual.model.counter import DualTaskCounter
 
@@ -98,7 +99,7 @@ class _Job:
     def _pictures(self) -> Iterator[Picture]:
         for file in self._files:
             try:
-                image = decode_image(file.read_bytes())
+                image = decode_image(read_regular(file, MOST_BYTES))
             except (OSError, CorruptImageError) as error:
                 reason = (isinstance(error, OSError) and error.strerror) or error
                 self._console.print(f"{file}: skipped, {reason}", markup=False)

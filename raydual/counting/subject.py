@@ -16,7 +16,7 @@ from raydual.counting.closed_loop import DONE_THRESHOLD, Counter, stored_thresho
 from raydual.data.storage import join
 from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
-from raydual.model.files import MANIFEST, read_manifest, weights_digest
+from raydual.model.files import MANIFEST, read_manifest, saved_config, weights_digest
 from raydual.tasks import COORD, DONE, TASKS
 from raydual.training.run_folder import RunFolder, best_of
 
@@ -63,7 +63,7 @@ class Subject:
         digest = hashlib.blake2b(weights.encode(), digest_size=16)
         for part in below.values():
             digest.update(folder.read(part + MANIFEST) or b"")
-        config = build(manifests[COORD.name]["config"])
+        config = build(saved_config(manifests[COORD.name], folder.path))
         stored = stored_threshold(manifests[DONE.name], weights)
         tried = "done_threshold" in manifests[DONE.name] or (
             is_run and folder.read(f"{CALIBRATION}/{CALIBRATION_FILE}") is not None

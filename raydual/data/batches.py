@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from raydual.config_tree import Config
 from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
-from raydual.data.loading import Preparation, Sample, arranged, batched, random_order
-from raydual.data.plan import Unit, num_rows, read_index, rows_at, train_plan, val_plan
+from raydual.data.itinerary import Leg, extent, unread
+from raydual.data.loading import Preparation, Sample, arranged, batched
+from raydual.data.plan import Unit, num_rows, read_index, rows_at, shuffled, val_plan
 from raydual.data.prefetch import Prefetched
 from raydual.data.schema import open_shard, shards
 from raydual.tasks import SEPARATE, Objective, objectives
@@ -43,17 +44,24 @@ class BatchStream:
         self._val_kept: list[Sample] | None = None
 
     @property
-    def iterations(self) -> int:
-        """Iterations of an epoch: equal on every rank."""
+    def leg(self) -> Leg:
+        """The ranks and their batches now, at the beginning of an epoch."""
         train = self.config.train
-        rows = num_rows(self._train_units) // self.world_size
-        whole = -(-rows // (train.batch_size * train.accumulate))
-        return min(whole, train.max_iterations or whole)
+        return Leg(self.world_size, train.batch_size * train.accumulate)
 
     @property
-    def rows(self) -> int:
-        """Rows read in an epoch of training, by all ranks."""
-        return self._share() * self.world_size
+    def train_rows(self) -> int:
+        """Rows of the training split that the configuration wants."""
+        return num_rows(self._train_units)
+
+    def extent(self, legs: Sequence[Leg]) -> tuple[int, int]:
+        """Return the rows and the iterations of an epoch that is trained in legs."""
+        return extent(self.train_rows, legs, self.config.train.max_iterations)
+
+    @property
+    def iterations(self) -> int:
+        """Iterations of an epoch that is not interrupted: equal on every rank."""
+        return self.extent([self.leg])[1]
 
     @property
     def val_rows(self) -> int:
@@ -62,27 +70,28 @@ class BatchStream:
         limit = train.max_val_batches and train.max_val_batches * train.batch_size
         return min(num_rows(self._val_units), limit or num_rows(self._val_units))
 
-    def train(self, epoch: int, after: int = 0) -> Prefetched[list[dict[str, Batch]]]:
+    def train(
+        self, epoch: int, legs: Sequence[Leg] | None = None
+    ) -> Prefetched[list[dict[str, Batch]]]:
         """Start reading an epoch; an item is an iteration: `train.accumulate` batches a name.
 
-        after: iterations of the epoch that are done already; their rows are not read again.
+        legs: of an epoch to go on with, the last one under way; what they have read is not read
+        again. None for one from its beginning.
         """
-        plan = train_plan(
-            self._train_units,
-            seed=self.config.seed,
-            epoch=epoch,
-            rank=self.rank,
-            world_size=self.world_size,
-        )
+        plan = shuffled(self._train_units, seed=self.config.seed, epoch=epoch)
         preparation = self._preparation
         if self.config.data.augment:
             preparation = replace(preparation, augment=(self.config.seed, epoch))
-        train = self.config.train
-        order = random_order(self._share(), seed=(self.config.seed, epoch, self.rank))
-        order = order[after * train.batch_size * train.accumulate :]
+        order = unread(
+            self.train_rows,
+            legs or [self.leg],
+            self.config.train.max_iterations,
+            rank=self.rank,
+            seed=(self.config.seed, epoch),
+        )
         samples = arranged(self._source(rows_at(plan, sorted(order)), preparation), order)
         batches = self._collated(samples, objectives(self.config), epoch)
-        return Prefetched(_lists(batches, train.accumulate))
+        return Prefetched(_lists(batches, self.config.train.accumulate))
 
     def val(self) -> Prefetched[dict[str, Batch]]:
         """Start reading the validation split: always the same marks, each row once."""
@@ -102,11 +111,6 @@ class BatchStream:
             max_rows=min(count, self.val_rows),
         )
         return list(self._source(plan, self._preparation))
-
-    def _share(self) -> int:
-        train = self.config.train
-        rows = num_rows(self._train_units) // self.world_size
-        return min(rows, self.iterations * train.batch_size * train.accumulate)
 
     def _val_samples(self) -> Iterable[Sample]:
         if self._val_kept is not None:

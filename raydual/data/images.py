@@ -11,6 +11,9 @@ from raydual.errors import DataError
 # Formats that hold photographs. Others can start programs (EPS) or are hardly ever tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF", "ICO")
 
+MOST_BYTES = 2**30
+"""The largest file that is read as an image."""
+
 # Pillow warns at half of what it refuses. Not in `decode_image`: threads share the filters.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 

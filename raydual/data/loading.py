@@ -20,6 +20,7 @@ from raydual.data.ordering import ORDERS
 from raydual.data.patience import patiently
 from raydual.data.plan import Unit
 from raydual.data.schema import Row, open_shard, rows_of
+from raydual.data.shard_checks import refuse_nulls
 
 SHUFFLE_ROWS = 256
 
@@ -72,7 +73,9 @@ def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
 
     def read() -> pa.Table:
         with open_shard(unit.shard) as parquet:
-            return parquet.read_row_group(unit.row_group, columns=columns).take(list(unit.rows))
+            table = parquet.read_row_group(unit.row_group, columns=columns).take(list(unit.rows))
+        refuse_nulls(table)
+        return table
 
     return [_sample(row, preparation) for row in rows_of(patiently(read))]
 
@@ -83,6 +86,8 @@ def _sample(row: Row, preparation: Preparation) -> Sample:
         image = decode_image(row.image)
         if not np.isfinite(row.points).all():
             raise CorruptImageError("a point is not finite")
+        if (row.points < -1).any() or (row.points > np.add(image.size, 1)).any():
+            raise CorruptImageError("a point lies outside the image")
     except CorruptImageError as error:
         black = np.zeros((side, side, 3), dtype=np.uint8)
         return Sample(row.id, row.category, black, np.zeros((0, 2)), str(error))

@@ -9,9 +9,9 @@ import json
 from pathlib import Path
 
 import pyarrow.fs as pafs
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from raydual.data.storage import first_line, open_filesystem
+from raydual.data.storage import first_line, open_filesystem, refuse_special
 from raydual.errors import DataError
 
 FORMAT, VERSION = "raydual-dataset", 1
@@ -21,9 +21,9 @@ MANIFEST = "dataset.json"
 class SplitInfo(BaseModel):
     """How much one split holds."""
 
-    images: int = 0
-    objects: int = 0
-    shards: int = 0
+    images: int = Field(0, ge=0)
+    objects: int = Field(0, ge=0)
+    shards: int = Field(0, ge=0)
 
 
 class Manifest(BaseModel):
@@ -54,6 +54,7 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     filesystem, root = open_filesystem(path)
     try:
+        refuse_special(filesystem, f"{root}/{MANIFEST}")
         with filesystem.open_input_stream(f"{root}/{MANIFEST}") as stream:
             manifest = Manifest.model_validate_json(stream.read())
     except (FileNotFoundError, NotADirectoryError) as error:

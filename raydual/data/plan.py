@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from raydual.data.schema import open_shard, shards
+from raydual.data.shard_checks import refuse_nulls
 from raydual.errors import DataError
 
 
@@ -50,6 +51,7 @@ def read_index(
         with open_shard(shard) as parquet:
             for group in range(parquet.num_row_groups):
                 table = parquet.read_row_group(group, columns=["category", "points"])
+                refuse_nulls(table)
                 names = np.array(table["category"].to_pylist(), dtype=object)
                 counts = pc.list_value_length(table["points"]).to_numpy(zero_copy_only=False)
                 categories.update(names.tolist())
@@ -81,21 +83,14 @@ def num_rows(units: Sequence[Unit]) -> int:
     return sum(len(unit.rows) for unit in units)
 
 
-def train_plan(
-    units: Sequence[Unit], *, seed: int, epoch: int, rank: int, world_size: int
-) -> list[Unit]:
-    """Return what one rank reads in one epoch: row groups in a random order, and rows within.
-
-    Every rank gets the same number of rows; at most world_size - 1 rows are left out, others in
-    each epoch.
-    """
+def shuffled(units: Sequence[Unit], *, seed: int, epoch: int) -> list[Unit]:
+    """Return the rows of one epoch: row groups in a random order, and the rows within each."""
     rng = np.random.default_rng((seed, epoch, 0x7EA1))
-    shuffled = []
+    mixed = []
     for i in rng.permutation(len(units)):
         rows = rng.permutation(np.array(units[i].rows))
-        shuffled.append(Unit(units[i].shard, units[i].row_group, tuple(rows.tolist())))
-    share = num_rows(shuffled) // world_size
-    return slice_rows(shuffled, rank * share, (rank + 1) * share)
+        mixed.append(Unit(units[i].shard, units[i].row_group, tuple(rows.tolist())))
+    return mixed
 
 
 def val_plan(units: Sequence[Unit], *, rank: int, world_size: int, max_rows: int) -> list[Unit]:

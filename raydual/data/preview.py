@@ -83,6 +83,8 @@ def _tile(row: Row, order: str) -> Image.Image:
         raise DataError(
             f"{row.id}: {error}; run `raydual data check` for all such images"
         ) from error
+    if not np.isfinite(row.points).all():
+        raise DataError(f"{row.id}: a point is not finite; run `raydual data check` for all such")
     scale = TILE / max(image.size)
     points = row.points[ORDERS[order](to_reference(row.points, *image.size))] * scale
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

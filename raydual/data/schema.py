@@ -19,6 +19,7 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from raydual.data.manifest import Manifest, SplitInfo, read_manifest, write_manifest
+from raydual.data.shard_checks import check_columns, refuse_nulls
 from raydual.data.storage import appears_whole, first_line, join, open_filesystem, refuse_occupied
 from raydual.errors import DataError
 
@@ -115,11 +116,15 @@ def shards(path: str | Path, split: str) -> list[str]:
         raise DataError(
             f"split {split!r} of {path} is empty; import again with --resplit 0.8,0.1,0.1"
         )
-    files = [join(path, _shard_name(split, number)) for number in range(info.shards)]
-    for file in files:
+    files = []
+    for number in range(info.shards):
+        file = join(path, _shard_name(split, number))
         filesystem, inner = open_filesystem(file)
-        if filesystem.get_file_info(inner).type == pafs.FileType.NotFound:
-            raise DataError(f"shard {file} is missing; make the dataset {path} again")
+        kind = filesystem.get_file_info(inner).type
+        if kind != pafs.FileType.File:
+            what = "missing" if kind == pafs.FileType.NotFound else "no file"
+            raise DataError(f"shard {file} is {what}; make the dataset {path} again")
+        files.append(file)
     return files
 
 
@@ -165,12 +170,16 @@ def _points(cell: pa.ListScalar) -> np.ndarray:
 def open_shard(file: str) -> Iterator[pq.ParquetFile]:
     """Open a shard, given as `shards` does.
 
+    An image that many rows share by a dictionary is not copied for each of them.
+
     Raises:
-        DataError: it cannot be read, now or inside the block.
+        DataError: it cannot be read, now or inside the block, lacks a column of `SCHEMA` or has
+            one of another type.
     """
     filesystem, inner = open_filesystem(file)
     try:
-        with pq.ParquetFile(inner, filesystem=filesystem) as parquet:
+        with _parquet(filesystem, inner) as parquet:
+            check_columns(parquet, SCHEMA)
             yield parquet
     except (OSError, pa.ArrowException) as error:
         raise DataError(
@@ -178,10 +187,18 @@ def open_shard(file: str) -> Iterator[pq.ParquetFile]:
         ) from error
 
 
+def _parquet(filesystem: pafs.FileSystem, path: str) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, filesystem=filesystem, read_dictionary=["image"])
+    except KeyError:
+        raise pa.ArrowInvalid("it has no column 'image'") from None
+
+
 def _read_shards(files: Sequence[str], columns: Sequence[str] | None) -> Iterator[Row]:
     for file in files:
         with open_shard(file) as parquet:
             for batch in parquet.iter_batches(ROW_GROUP_ROWS, columns=columns):
+                refuse_nulls(batch)
                 yield from rows_of(batch)
 
 

@@ -1,6 +1,7 @@
 """Folders and buckets: one way to open them, and to write into them without leaving halves."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.fs as pafs
 
+from raydual.credentials import ADVICE, has_credentials
 from raydual.errors import DataError
 
 
@@ -16,8 +18,10 @@ def open_filesystem(path: str | Path) -> tuple[pafs.FileSystem, str]:
     """The file system of a local path or URI (s3://, gs://, file://), and the path within it.
 
     Raises:
-        DataError: an unknown scheme, or a store that cannot be reached.
+        DataError: an unknown scheme, a store that cannot be reached, or credentials in the URI.
     """
+    if has_credentials(str(path)):
+        raise DataError(f"{str(path).partition('://')[0]}://... {ADVICE}")
     if "://" not in str(path):
         return pafs.LocalFileSystem(), os.path.realpath(Path(path).expanduser())
     try:
@@ -100,6 +104,32 @@ def write_whole(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
         stream.write(content)
     if local:
         filesystem.move(partial, path)
+
+
+def read_regular(file: Path, most: int | None = None) -> bytes:
+    """The content of a file; a pipe or a device, which need not end, is none.
+
+    Raises:
+        OSError: it is not there, is no file, or has more than `most` bytes.
+    """
+    if not file.exists():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(file))
+    if not file.is_file():
+        raise OSError(errno.EINVAL, "it is no file but a folder, a pipe or a device", str(file))
+    size = file.stat().st_size
+    if most is not None and size > most:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, {most} at the most are read", str(file))
+    return file.read_bytes()
+
+
+def refuse_special(filesystem: pafs.FileSystem, path: str) -> None:
+    """Refuse a pipe or a device, which need not end.
+
+    Raises:
+        OSError: it is one.
+    """
+    if filesystem.get_file_info(path).type == pafs.FileType.Unknown:
+        raise OSError(errno.EINVAL, f"{path.rpartition('/')[2]} is no file but a pipe or a device")
 
 
 def first_line(error: Exception) -> str:

@@ -19,7 +19,7 @@ from raydual.config_tree import Config
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
-from raydual.model.files import read_manifest, read_tensors, write_manifest
+from raydual.model.files import read_manifest, read_tensors, saved_config, write_manifest
 from raydual.model.heads import Position, take_over
 from raydual.model.prompt import Prompter
 from raydual.model.source import resolve
@@ -105,7 +105,7 @@ class DualTaskCounter(nn.Module):
         folder = Path(folder)
         manifest = read_manifest(folder)
         config = with_values(
-            build(_entry(manifest, "config", folder)),
+            build(saved_config(manifest, folder)),
             {"model.trust_remote_code": trust_remote_code},
         )
         prompter = Prompter.from_pretrained(
@@ -266,9 +266,3 @@ def _lent(base: DualTaskCounter | None, config: Config) -> dict[str, Trunk]:
     if (base.config.model, base.config.seed) != (config.model, config.seed):
         return {}
     return {name: trunk for name, trunk in base.trunks.items() if isinstance(trunk, Trunk)}
-
-
-def _entry(manifest: Mapping[str, Any], key: str, folder: Path) -> Any:
-    if key not in manifest:
-        raise CheckpointError(f"{folder}: its manifest has no {key!r}")
-    return manifest[key]

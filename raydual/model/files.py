@@ -44,6 +44,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise CheckpointError(f"no checkpoint at {folder}: there is no such folder")
+    refuse_special(folder)
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
         files = dict(manifest["files"])
@@ -54,16 +55,44 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{folder} has no {MANIFEST}: it is no raydual checkpoint{hint}"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise CheckpointError(f"{folder / MANIFEST} cannot be read: {error!r}") from None
     if version != FORMAT:
         raise CheckpointError(f"{folder} has format {version}; this version reads {FORMAT}")
+    categories = manifest.get("categories", [])
+    if not isinstance(categories, list) or not all(isinstance(c, str) for c in categories):
+        raise CheckpointError(f"{folder / MANIFEST} has categories that are no list of texts")
     for name, size in files.items():
         path = folder / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise CheckpointError(f"{folder / MANIFEST} names {name}, which is outside {folder}")
         got = path.stat().st_size if path.is_file() else 0
         if got != size:
             raise CheckpointError(f"{folder} is incomplete: {name} has {got} of {size} bytes")
     return manifest
+
+
+def refuse_special(folder: Path) -> None:
+    """Make sure that reading a folder with a model ends.
+
+    Raises:
+        CheckpointError: a pipe or a device is in it.
+    """
+    for path in folder.rglob("*"):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise CheckpointError(f"{path} is a pipe or a device; a model has only files")
+
+
+def saved_config(manifest: dict[str, Any], folder: Path | str) -> dict[str, Any]:
+    """Return the configuration in the manifest of a checkpoint, as plain values.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    config = manifest.get("config")
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{folder}: its {MANIFEST} has no mapping named config")
+    return config
 
 
 def same_weights(first: Path, second: Path) -> bool:

@@ -81,7 +81,7 @@ class Prompter:
             tokenizer = AutoTokenizer.from_pretrained(source, **options)
             image_settings, _ = ImageProcessingMixin.get_image_processor_dict(source)
             tokenizer.chat_template = _chat_template(source, tokenizer)
-        return cls(tokenizer, image_settings, layout, image_size)
+            return cls(tokenizer, image_settings, layout, image_size)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write tokenizer, chat template and image processor in Hugging Face's layout."""

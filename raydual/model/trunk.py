@@ -209,8 +209,9 @@ class Trunk(nn.Module):
         hidden = hidden.float()
         share = named / named.sum(dim=1, keepdim=True).clamp(min=1)
         category = torch.einsum("bl,bld->bd", share, hidden)
-        readouts = hidden[:, -NUM_READOUTS:].clone()  # FSDP's hooks hold on to no view
-        return Hidden(readouts, hidden[examples, cells], category)
+        readouts = hidden[:, -NUM_READOUTS:]
+        # copies where they would be views, which FSDP does not want of a module
+        return Hidden(readouts.clone(), hidden[examples, cells], category.clone())
 
     def _pixels(self, values: Tensor) -> Tensor:
         """As the vision tower computes fastest: in its type, colours together for convolutions."""

@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from raydual.config import load
 from raydual.config_tree import Config, TaskSection
-from raydual.errors import ConfigError
 from raydual.report.diagnosis import diagnose
 from raydual.report.numbers import is_finite, short
 from raydual.report.pictures import pictures
 from raydual.tasks import TASKS
 from raydual.training.early_stopping import EarlyStopping
-from raydual.training.run_folder import CONFIG_FILE, METRICS_FILE, RunFolder
+from raydual.training.run_folder import CONFIG_FILE, RunFolder
 
 History = Sequence[Mapping[str, Any]]
 SHOWN = ("train/lr_", "train/grad_norm_", "train/grad_cosine", "val/px_median", "val/done_accuracy")
@@ -28,9 +26,9 @@ def run_data(folder: RunFolder) -> dict[str, Any]:
     Raises:
         ConfigError: metrics.jsonl or config.yaml is not what a training writes.
     """
-    history = history_of(folder)
+    history = folder.history()
     text = (folder.read(CONFIG_FILE) or b"").decode(errors="replace")
-    config = _config(folder, text) if text else Config()
+    config = folder.config() or Config()
     tasks = [task.name for task in TASKS]
     local = folder.local()
     losses = [f"{split}/loss_{task}" for task in tasks for split in ("train", "val")]
@@ -48,32 +46,6 @@ def run_data(folder: RunFolder) -> dict[str, Any]:
         "pictures": pictures(local / "samples") if local else [],
         "config": text,
     }
-
-
-def _config(folder: RunFolder, text: str) -> Config:
-    try:
-        return load(base=text)
-    except ConfigError as error:
-        raise ConfigError(f"{folder.path}/{CONFIG_FILE}: {error}; correct it") from None
-
-
-def history_of(folder: RunFolder) -> list[dict[str, Any]]:
-    """Return the lines of metrics.jsonl, by epoch; none where there is no such file.
-
-    Raises:
-        ConfigError: it is not one JSON object with an epoch a line.
-    """
-    try:
-        history = folder.history()
-        known = all(isinstance(line["epoch"], int) for line in history)
-    except (ValueError, TypeError, KeyError):
-        known = False
-    if not known:
-        raise ConfigError(
-            f"{folder.path}/{METRICS_FILE} is damaged: expected one JSON object with an epoch on "
-            "every line; remove the lines that are not"
-        )
-    return history
 
 
 def stops(history: History, task: str, settings: TaskSection) -> dict[str, int | None]:

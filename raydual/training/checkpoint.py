@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -75,8 +76,10 @@ def load_state(path: Path, state: TrainState) -> None:
     """
     saved = _read(path / STATE_FILE)
     try:
+        _check_types(saved)
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
+            _check_moments(optimizer.optimizer)
         for name, stopper in state.stoppers.items():
             stopper.load_state_dict(saved["stoppers"][name])
         state.epoch = saved["epoch"]
@@ -84,6 +87,36 @@ def load_state(path: Path, state: TrainState) -> None:
         state.parts = saved.get("parts", [])
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / STATE_FILE} is of another training: {error}") from None
+
+
+def _check_types(saved: Any) -> None:
+    """Find what could not be gone on with; optimizers see to their own.
+
+    Raises:
+        TypeError, KeyError: what is wrong.
+    """
+    epoch, parts = saved["epoch"], saved.get("parts", [])
+    if not isinstance(epoch, int) or epoch < 0:
+        raise TypeError(f"its epoch is {epoch!r}")
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise TypeError("its parts are no list of mappings")
+    counted = [saved.get("best_count_mae", 0.0)]
+    for value in (*counted, *(v for s in saved["stoppers"].values() for v in s.values())):
+        if not isinstance(value, int | float):
+            raise TypeError(f"a figure is {value!r}")
+
+
+def _check_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Find moments that are not of their parameter's shape, which torch does not look at.
+
+    Raises:
+        ValueError: there are any.
+    """
+    for parameter, moments in optimizer.state.items():
+        for name, value in moments.items():
+            if value.dim() and value.shape != parameter.shape:
+                shapes = f"{tuple(value.shape)}, its parameter {tuple(parameter.shape)}"
+                raise ValueError(f"{name} is {shapes}")
 
 
 def _state_dict(state: TrainState) -> dict[str, Any]:
@@ -98,7 +131,9 @@ def _state_dict(state: TrainState) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what it refuses anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(
             f"{path.parent} cannot be resumed: it has no {path.name}; latest_checkpoint has"

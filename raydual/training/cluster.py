@@ -1,20 +1,26 @@
-"""The Ray that a training runs on: joined or started, and large enough."""
+"""The Ray cluster a command runs on: joined or started here, and as large as it may grow."""
 
 from __future__ import annotations
 
+import collections
 import contextlib
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
+import psutil
 import ray
+import yaml
+from ray._private import ray_constants
+from ray._private.services import canonicalize_bootstrap_address
 
-from raydual.config_tree import Config
+from raydual.data.storage import first_line
 from raydual.errors import ConfigError
+from raydual.training.address import check_answers
 from raydual.training.events import Note, OnEvent
 
-DATA_CPUS = 1.0
-"""What Ray Data needs beside the training workers; with nothing left it would wait for ever."""
+KINDS = ("CPU", "GPU")
 
 QUIET = {
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
@@ -30,67 +36,100 @@ removes its workers (Ray 2.60)."""
 
 @contextlib.contextmanager
 def connected(on_event: OnEvent) -> Iterator[None]:
-    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards."""
+    """Join the cluster of RAY_ADDRESS, or start one on this machine and end it afterwards.
+
+    Says where the dashboard is. One that is started here has none, and answers on loopback alone.
+
+    Raises:
+        ConfigError: nobody answers there, what answers cannot be joined, or Ray does not start.
+    """
     if ray.is_initialized():
         yield
         return
     os.environ.update(QUIET)
     address = os.environ.get("RAY_ADDRESS")
-    variables = QUIET if address else QUIET | ALONE
     on_event(Note(f"Joining Ray at {address}" if address else "Starting Ray on this machine"))
-    ray.init(
-        address=address,
-        log_to_driver=False,
-        logging_level="ERROR",
-        include_dashboard=None if address else False,
-        runtime_env={"env_vars": variables},
-    )
+    with contextlib.nullcontext() if address else _loopback():
+        url = _join(address)
+        try:
+            if url:
+                on_event(Note(f"Ray's dashboard is at http://{url}"))
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _join(address: str | None) -> str | None:
+    """Join Ray at an address, or start it here; return where its dashboard is."""
+    try:
+        if address:
+            # Ray takes the loopback for this machine's address on the network; its client does not
+            client = address.startswith("ray://")
+            check_answers(address, address if client else canonicalize_bootstrap_address(address))
+        context = ray.init(
+            address=address,
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=None if address else False,
+            runtime_env={"env_vars": QUIET if address else QUIET | ALONE},
+        )
+    except ConfigError:
+        raise
+    except Exception as error:  # ray.init raises many kinds, `Exception` itself among them
+        what = f"join Ray at RAY_ADDRESS={address}" if address else "start Ray on this machine"
+        raise ConfigError(f"cannot {what}: {first_line(error)}") from error
+    url: str | None = context.dashboard_url
+    return url
+
+
+@contextlib.contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts here listen on 127.0.0.1 instead of on every interface.
+
+    That is Ray's rule where it cannot build clusters; on Linux a variable asks for it (Ray 2.60),
+    which Ray's processes read as they start, and which this one has read already.
+    """
+    name, before = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, ray_constants.ENABLE_RAY_CLUSTER
+    value = os.environ.get(name)
+    os.environ[name] = "0"
+    ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         yield
     finally:
-        ray.shutdown()
+        ray_constants.ENABLE_RAY_CLUSTER = before
+        del os.environ[name]
+        if value is not None:
+            os.environ[name] = value
 
 
-def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
-    """Compare what the workers and Ray Data need with what the cluster's nodes have.
+def largest_cluster() -> list[dict[str, float]]:
+    """Return the resources of each node: those there are, and those an autoscaler may add."""
+    nodes: list[dict[str, float]] = [n["Resources"] for n in ray.nodes() if n["Alive"]]
+    kinds = _autoscaler_settings(ray.get_runtime_context().gcs_address).get(
+        "available_node_types", {}
+    )
+    allowed: collections.Counter[tuple[float, ...]] = collections.Counter()
+    for kind in kinds.values():
+        allowed[_shape(kind["resources"])] += kind.get("max_workers", 0)
+    missing = allowed - collections.Counter(map(_shape, nodes))
+    return nodes + [dict(zip(KINDS, shape, strict=True)) for shape in missing.elements()]
 
-    nodes: the resources of each node that is alive. A worker has to fit on one node.
 
-    Raises:
-        ConfigError: it does not fit, with the arithmetic.
+def _autoscaler_settings(address: str) -> dict[str, Any]:
+    """Return the settings of the autoscaler of the cluster at an address; none: an empty mapping.
+
+    Ray tells nobody how far a cluster may grow (2.60). Its autoscaler runs on the head, as jobs
+    do, and has its settings from a file that its command line names.
     """
-    scale = config.scale
-    have = sum(node.get("CPU", 0.0) for node in nodes)
-    need = scale.num_workers * scale.cpus_per_worker + DATA_CPUS
-    slots = room(nodes, scale.cpus_per_worker)
-    if have < need or slots < scale.num_workers:
-        most = min(slots, times(scale.cpus_per_worker, have - DATA_CPUS))
-        raise ConfigError(
-            f"scale.num_workers={scale.num_workers} x scale.cpus_per_worker="
-            f"{scale.cpus_per_worker:g} + {DATA_CPUS:g} for Ray Data = {need:g} CPUs, but the "
-            f"cluster has {have:g} on {len(nodes)} node(s); at most scale.num_workers="
-            f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
-        )
-    gpus = sum(node.get("GPU", 0.0) for node in nodes)
-    if scale.use_gpu and gpus < scale.num_workers:
-        raise ConfigError(
-            f"scale.use_gpu=true takes {scale.num_workers} GPU(s), one a worker, but the cluster "
-            f"has {gpus:g}; set scale.use_gpu=false or scale.num_workers={int(gpus)}"
-        )
+    for process in psutil.process_iter(["cmdline"]):
+        words = [word.partition("=") for word in process.info["cmdline"] or ()]
+        options = {name: value for name, mark, value in words if mark}
+        file = options.get("--autoscaling-config")
+        if file and options.get("--gcs-address") == address:
+            settings: dict[str, Any] = yaml.safe_load(Path(file).expanduser().read_text())
+            return settings
+    return {}
 
 
-def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:
-    """Return how many processes find room on the nodes, each whole on one of them."""
-    parts = {kind: part for kind, part in (("CPU", cpu), ("GPU", gpu)) if part > 0}
-    return sum(min(times(p, node.get(kind, 0.0)) for kind, p in parts.items()) for node in nodes)
-
-
-def times(part: float, whole: float) -> int:
-    """Return how often a part goes into a whole, rounding errors aside."""
-    return math.floor(whole / part + 1e-9)
-
-
-def worker_resources(config: Config) -> dict[str, float]:
-    """Return what each worker is given."""
-    gpu = {"GPU": 1.0} if config.scale.use_gpu else {}
-    return {"CPU": config.scale.cpus_per_worker, **gpu}
+def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
+    return tuple(float(resources.get(kind, 0)) for kind in KINDS)

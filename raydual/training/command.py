@@ -9,7 +9,7 @@ import typer
 from raydual.config import with_values
 from raydual.config_tree import Config
 from raydual.training.interruption import EndedBySignalError
-from raydual.training.launch import launch
+from raydual.training.launch import launch, resume_command
 from raydual.training.trackers import ConsoleTracker
 
 
@@ -27,5 +27,5 @@ def start_training(config: Config) -> None:
             launch(config, console)
     except EndedBySignalError as ended:
         folder = f"{config.run.storage}/{config.run.name}"
-        typer.echo(f"{ended}. Go on with: raydual train --resume {folder}")
+        typer.echo(f"{ended}. Go on with: {resume_command(config, folder)}")
         raise typer.Exit(128 + ended.number) from None

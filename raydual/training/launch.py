@@ -15,7 +15,7 @@ from raydual.data.plan import num_rows
 from raydual.data.schema import Row, write_dataset
 from raydual.data.storage import absolute, join, open_filesystem
 from raydual.errors import CheckpointError, ConfigError, DataError, StorageError
-from raydual.model.files import read_manifest
+from raydual.model.files import read_manifest, saved_config
 from raydual.training.events import Note, OnEvent, Step
 from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
 
@@ -28,6 +28,8 @@ ARCHITECTURE = (
     "data.image_size",
 )
 """What a resumed training cannot change."""
+
+TRUST = "model.trust_remote_code"
 
 
 def launch(config: Config, on_event: OnEvent) -> None:
@@ -43,7 +45,7 @@ def launch(config: Config, on_event: OnEvent) -> None:
     config = with_dataset(config, on_event)
     preflight(config, on_event)
     on_event(Note(f"Run {config.run.name} in {folder.path}"))
-    if config.scale.num_workers == 0:
+    if config.scale.max_workers == 0:
         from raydual.training.run import run_here
 
         run_here(config, on_event)
@@ -59,7 +61,7 @@ def check_folder(config: Config, folder: RunFolder) -> None:
 
     Raises:
         ConfigError: another run is there; the configuration is not that of the checkpoint to go
-            on from; or the folder cannot be written.
+            on from; its metrics.jsonl is damaged; or the folder cannot be written.
         CheckpointError: the checkpoint to go on from is damaged.
     """
     if not folder.has_checkpoint(LATEST):
@@ -70,11 +72,12 @@ def check_folder(config: Config, folder: RunFolder) -> None:
         return
     if not config.run.resume:
         raise ConfigError(
-            f"{folder.path} is there already; go on with `raydual train --resume {folder.path}`, "
+            f"{folder.path} is there already; go on with `{resume_command(config, folder.path)}`, "
             "or take another run.name"
         )
+    folder.history()
     with folder.checkpoint(LATEST) as path:
-        saved = build(read_manifest(path)["config"])
+        saved = build(saved_config(read_manifest(path), folder.path))
     for key in ARCHITECTURE:
         before, now = value_of(saved, key), value_of(config, key)
         if before != now:
@@ -90,13 +93,7 @@ def preflight(config: Config, on_event: OnEvent) -> None:
     Raises:
         ConfigError, DataError: one line on what is wrong.
     """
-    train, val = read_splits(config)
-    workers = max(1, config.scale.num_workers)
-    if num_rows(train) < workers:
-        raise DataError(
-            f"{config.data.path} has {num_rows(train)} training rows for {workers} workers; "
-            "each worker needs one"
-        )
+    images = check_data(config)
     from raydual.model.prompt import Prompter
 
     Prompter.from_pretrained(
@@ -104,11 +101,29 @@ def preflight(config: Config, on_event: OnEvent) -> None:
         config.data.image_size,
         trust_remote_code=config.model.trust_remote_code,
     )
-    on_event(Note(f"{num_rows(train)} training and {num_rows(val)} validation images"))
+    on_event(Note(images))
+
+
+def check_data(config: Config) -> str:
+    """Find what would fail later in the dataset; say how many images there are.
+
+    Raises:
+        DataError: one line on what is wrong.
+    """
+    train, val = read_splits(config)
+    workers = max(1, config.scale.max_workers)
+    if num_rows(train) < workers:
+        raise DataError(
+            f"{config.data.path} has {num_rows(train)} training rows for {workers} workers; "
+            "each worker needs one"
+        )
+    return f"{num_rows(train)} training and {num_rows(val)} validation images"
 
 
 def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     """Return the configuration of a run to go on with, overrides applied to it.
+
+    It trusts code that comes with a trunk only if the overrides do.
 
     Raises:
         CheckpointError: there is no run there, or nothing to resume from.
@@ -117,10 +132,17 @@ def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     storage, _, name = absolute(run_folder.rstrip("/")).rpartition("/")
     folder = RunFolder(storage, name)
     folder.recover(LATEST)
-    if (saved := folder.read(CONFIG_FILE)) is None or not folder.has_checkpoint(LATEST):
+    if (saved := folder.config()) is None or not folder.has_checkpoint(LATEST):
         raise CheckpointError(f"{run_folder} is no run that can be resumed: it has no {LATEST}")
-    config = load(file, overrides, base=saved.decode())
+    base = with_values(saved, {TRUST: False}).to_yaml()  # what a folder says of itself is no reason
+    config = load(file, overrides, base=base)
     return with_values(config, {"run.storage": storage, "run.name": name, "run.resume": True})
+
+
+def resume_command(config: Config, path: str) -> str:
+    """Return the command that goes on with the run at a path."""
+    trust = f" {TRUST}=true" if config.model.trust_remote_code else ""
+    return f"raydual train --resume {path}{trust}"
 
 
 def with_absolute_paths(config: Config) -> Config:

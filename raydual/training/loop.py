@@ -78,15 +78,15 @@ def fit(
         return
     count_check = CountCheck(stream)
     progress = _resumed(state, stream, model.device)
-    ahead = stream.train(state.epoch + 1, after=progress.done)
+    ahead = stream.train(state.epoch + 1, progress.legs)
     try:
         while True:
             epoch = state.epoch + 1
             for done in train_epoch(model, state, stream, ahead, progress, hooks.on_stage):
-                hooks.on_progress(epoch, done, stream.iterations)
-                last = done == stream.iterations
+                hooks.on_progress(epoch, done, progress.iterations)
+                last = done == progress.iterations
                 request = agreed(hooks.requested, done, last, model.device)
-                if request or _is_due(stream, done):
+                if request or (not last and _is_due(config, done)):
                     progress.watch.check()
                     hooks.on_pause(progress.everywhere())
                 if request is Request.END:
@@ -287,7 +287,7 @@ def _resumed(state: TrainState, stream: BatchStream, device: torch.device) -> Pr
     """Return the epoch to go on with: at its beginning, or where it was left."""
     progress = Progress(objectives(stream.config), state.epoch + 1, stream, device)
     if state.parts:
-        progress.load_state_dict(state.parts[stream.rank])
+        progress.go_on(state.parts)
     return progress
 
 
@@ -300,7 +300,7 @@ def _joined(parts: list[Weighted]) -> Weighted:
     return torch.cat(values), torch.cat(weights)
 
 
-def _is_due(stream: BatchStream, done: int) -> bool:
+def _is_due(config: Config, done: int) -> bool:
     """Whether it is time for a checkpoint within the epoch; its end has one of its own."""
-    every = stream.config.train.checkpoint_every
-    return bool(every and done and done % every == 0 and done < stream.iterations)
+    every = config.train.checkpoint_every
+    return bool(every and done and done % every == 0)

@@ -19,10 +19,18 @@ class TaskOptimizer:
 
     Where trunk and head belong to one task they are updated with that task's settings; in a sum
     of tasks the trunk follows the first one's, each head its own.
+
+    epoch_steps: steps of an epoch that is not interrupted. lr_scale: a factor of all learning
+    rates (see `lr_scale`).
     """
 
     def __init__(
-        self, counter: DualTaskCounter, objective: Objective, config: Config, total_steps: int
+        self,
+        counter: DualTaskCounter,
+        objective: Objective,
+        config: Config,
+        epoch_steps: int,
+        lr_scale: float = 1.0,
     ) -> None:
         first = objective.tasks[0].settings(config)
         trunk = counter.trunks[counter.trunk_of(objective.tasks[0].name)]
@@ -32,7 +40,8 @@ class TaskOptimizer:
         self.trunk_parameters: list[nn.Parameter] = groups[0]["params"]
         self._parameters: list[nn.Parameter] = [p for g in groups for p in g["params"]]
         self.optimizer = torch.optim.AdamW(groups, fused=True)
-        self._total_steps = total_steps
+        self._epoch_steps, self._epochs = epoch_steps, config.train.epochs
+        self._lr_scale = lr_scale
         self._sections = [first] + [t.settings(config) for t in objective.tasks]
         self._steps = 0
 
@@ -55,10 +64,17 @@ class TaskOptimizer:
         """Return moments, whole on rank 0, settings and the schedule's position; a collective."""
         saved = self.optimizer.state_dict()
         moments = {i: {k: whole(v) for k, v in m.items()} for i, m in saved["state"].items()}
-        return {"optimizer": saved | {"state": moments}, "steps": self._steps}
+        return {
+            "optimizer": saved | {"state": moments},
+            "steps": self._steps,
+            "epoch_steps": self._epoch_steps,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`; weight decay and learning rates are as configured now."""
+        """Restore `state_dict`; weight decay and learning rates are as configured now.
+
+        Where an epoch has more steps now, or fewer, the schedule goes on at the same epoch.
+        """
         saved = state["optimizer"]
         moments = {
             i: {k: part_of(v, self._parameters[i]) if v.dim() else v for k, v in m.items()}
@@ -67,7 +83,7 @@ class TaskOptimizer:
         self.optimizer.load_state_dict(saved | {"state": moments})
         for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
             group["weight_decay"] = section.weight_decay
-        self._steps = state["steps"]
+        self._steps = round(state["steps"] * self._epoch_steps / state["epoch_steps"])
 
     def _clip(self) -> Tensor:
         """Clip the gradients together, the trunk's apart from the heads': it may be sharded."""
@@ -80,7 +96,17 @@ class TaskOptimizer:
         return norm
 
     def _lr(self, section: TaskSection) -> float:
-        return section.lr * lr_factor(section, self._steps, self._total_steps)
+        total = self._epochs * self._epoch_steps
+        return section.lr * self._lr_scale * lr_factor(section, self._steps, total)
+
+
+def lr_scale(ranks: int, most: int) -> float:
+    """Return the factor of the learning rates with fewer workers than there may be.
+
+    Fewer workers make smaller batches; for Adam, rates follow the square root of the batch
+    (Malladi et al., "On the SDEs and Scaling Rules for Adaptive Gradient Algorithms", 2022).
+    """
+    return math.sqrt(ranks / most)
 
 
 def lr_factor(section: TaskSection, step: int, total_steps: int) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from raydual.data.batches import BatchStream
+from raydual.data.itinerary import Leg
 from raydual.metrics import Means, gather
 from raydual.tasks import Objective
 from raydual.training.optim import TaskOptimizer
@@ -21,6 +22,7 @@ class Progress:
     Attributes:
         done: iterations that are done.
         waited: seconds spent waiting for data.
+        rows, iterations: of the whole epoch, and of all ranks.
     """
 
     def __init__(
@@ -30,15 +32,21 @@ class Progress:
         self.watch = Watch(goals, epoch, stream)
         self.cosine = GradientCosine()
         self.done, self.waited = 0, 0.0
-        train = stream.config.train
-        self._batch = train.batch_size * train.accumulate
-        self._rows, self._device = stream.rows, device
-        self._before, self._started = 0.0, time.perf_counter()
+        self._stream, self._device = stream, device
+        self._before: list[Leg] = []
+        self._earlier, self._started = 0.0, time.perf_counter()
+        self.rows, self.iterations = stream.extent(self.legs)
+
+    @property
+    def legs(self) -> list[Leg]:
+        """The legs of the epoch; the last one is under way."""
+        done = self.done - sum(leg.done for leg in self._before)
+        return [*self._before, self._stream.leg._replace(done=done)]
 
     @property
     def seconds(self) -> float:
         """How long the epoch has taken, with what was taken before it was gone on with."""
-        return self._before + time.perf_counter() - self._started
+        return self._earlier + time.perf_counter() - self._started
 
     def results(
         self, optimizers: Mapping[str, TaskOptimizer]
@@ -49,7 +57,7 @@ class Progress:
         figures |= {f"train/lr_{name}": optimizer.lr for name, optimizer in optimizers.items()}
         bad_rows = self.watch.bad.everywhere()
         figures |= self.cosine.metrics() | {
-            "train/samples_per_s": self._rows / seconds,
+            "train/samples_per_s": self.rows / seconds,
             "train/waiting_share": self.waited / seconds,
             "train/seconds": seconds,
             "train/peak_memory_gib": peak_memory(self._device),
@@ -61,7 +69,8 @@ class Progress:
         """Return what each rank has to restore, in the order of ranks; a collective."""
         here = {
             "done": self.done,
-            "batch": self._batch,
+            "legs": [list(leg) for leg in self.legs],
+            "train_rows": self._stream.train_rows,
             "waited": self.waited,
             "seconds": self.seconds,
             "means": self.means.state_dict(),
@@ -70,20 +79,24 @@ class Progress:
         }
         return [part for rank in gather([here]) for part in rank]
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from a rank's part of `everywhere`."""
-        self.done, self.waited = saved["done"], saved["waited"]
-        self._before = saved["seconds"]
-        self.means.load_state_dict(saved["means"])
-        self.watch.load_state_dict(saved["watch"])
-        self.cosine.load_state_dict(saved["cosine"])
+    def go_on(self, parts: Sequence[dict[str, Any]]) -> None:
+        """Go on from `everywhere`, of as many ranks as there were then."""
+        first, mine = parts[0], parts[self._stream.rank :: self._stream.world_size]
+        self.done, self.waited = first["done"], first["waited"]
+        self._earlier = first["seconds"]
+        legs = [Leg(*leg) for leg in first["legs"]]
+        same = legs[-1]._replace(done=0) == self._stream.leg
+        self._before = legs[:-1] if same else legs
+        for part in mine:
+            self.means.add(part["means"])
+        self.watch.load_state_dict(first["watch"], [part["watch"] for part in mine])
+        self.cosine.load_state_dict(first["cosine"])
+        self.rows, self.iterations = self._stream.extent(self.legs)
 
 
 def fits(parts: Sequence[dict[str, Any]], stream: BatchStream) -> bool:
-    """Whether the middle of an epoch is where this training would be: same ranks, same batches.
+    """Whether the epoch was left in the middle of the data that there are now.
 
     parts: of `Progress.everywhere`.
     """
-    train = stream.config.train
-    same = {part["batch"] for part in parts} <= {train.batch_size * train.accumulate}
-    return same and len(parts) in (0, stream.world_size)
+    return {part["train_rows"] for part in parts} <= {stream.train_rows}

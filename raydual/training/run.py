@@ -23,7 +23,7 @@ from raydual.training.events import EpochResult, Note, OnEvent, Step
 from raydual.training.hooks import Hooks, Request
 from raydual.training.interruption import Interruption
 from raydual.training.loop import TrainState, fit
-from raydual.training.optim import TaskOptimizer, check_ownership
+from raydual.training.optim import TaskOptimizer, check_ownership, lr_scale
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
 from raydual.training.pictures import answers, panel
 from raydual.training.progress import fits
@@ -112,7 +112,7 @@ def _resume(
         checkpoint.load_state(path, state)
     if not fits(state.parts, stream):
         if stream.rank == 0:
-            on_event(Note(f"Epoch {state.epoch + 1} begins anew: it had other workers or batches"))
+            on_event(Note(f"Epoch {state.epoch + 1} begins anew: it had other training images"))
         state.parts = []
     return model, state
 
@@ -122,8 +122,10 @@ def _start(
 ) -> tuple[ParallelCounter, TrainState]:
     model = ParallelCounter(counter, device)
     goals = objectives(config)
-    total = config.train.epochs * stream.iterations
-    optimizers = {o.name: TaskOptimizer(counter, o, config, total) for o in goals}
+    scale = lr_scale(stream.world_size, max(1, config.scale.max_workers))
+    optimizers = {
+        o.name: TaskOptimizer(counter, o, config, stream.iterations, scale) for o in goals
+    }
     check_ownership(counter, goals, optimizers)
     sections = {task.name: task.settings(config) for task in TASKS}
     stoppers = {name: EarlyStopping(s.patience, s.min_delta) for name, s in sections.items()}

@@ -13,9 +13,11 @@ from typing import Any, TypeVar
 
 import pyarrow.fs as pafs
 
+from raydual.config import load
+from raydual.config_tree import Config
 from raydual.data.patience import patiently, storage_error
 from raydual.data.storage import first_line, join, open_filesystem, write_whole
-from raydual.errors import CheckpointError, RaydualError, StorageError
+from raydual.errors import CheckpointError, ConfigError, RaydualError, StorageError
 from raydual.model.files import MANIFEST, read_manifest
 
 CONFIG_FILE = "config.yaml"
@@ -126,6 +128,18 @@ class RunFolder:
 
         return self._patiently(f"read {name} in", read)
 
+    def config(self) -> Config | None:
+        """Return what config.yaml says; None where there is none.
+
+        Raises:
+            ConfigError: it is not what a training writes.
+        """
+        content = self.read(CONFIG_FILE)
+        try:
+            return None if content is None else load(base=content.decode(errors="replace"))
+        except ConfigError as error:
+            raise ConfigError(f"{self.path}/{CONFIG_FILE}: {error}; correct it") from None
+
     def record(self, epoch: int, metrics: dict[str, Any]) -> None:
         """Write the line of an epoch into metrics.jsonl; lines of that epoch or later go."""
         lines = [line for line in self.history() if line["epoch"] < epoch]
@@ -133,9 +147,23 @@ class RunFolder:
         self.write(METRICS_FILE, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def history(self) -> list[dict[str, Any]]:
-        """Return the lines of metrics.jsonl, by epoch."""
+        """Return the lines of metrics.jsonl, by epoch; none where there is no such file.
+
+        Raises:
+            ConfigError: it is not one JSON object of numbers, with an epoch, a line.
+        """
         content = self.read(METRICS_FILE) or b""
-        return [json.loads(line) for line in content.decode().splitlines()]
+        try:
+            lines = [json.loads(line) for line in content.decode().splitlines()]
+            known = all(_is_epoch(line) for line in lines)
+        except (ValueError, RecursionError):
+            known = False
+        if not known:
+            raise ConfigError(
+                f"{self.path}/{METRICS_FILE} is damaged: expected one JSON object of numbers, with "
+                "an epoch, on every line; remove the lines that are not"
+            )
+        return lines
 
     def local(self) -> Path | None:
         """The folder on this machine, or None in a bucket."""
@@ -219,3 +247,9 @@ class RunFolder:
 
     def _list(self, folder: str) -> list[pafs.FileInfo]:
         return self._fs.get_file_info(pafs.FileSelector(folder, allow_not_found=True))
+
+
+def _is_epoch(line: Any) -> bool:
+    if not isinstance(line, dict) or not isinstance(line.get("epoch"), int):
+        return False
+    return all(value is None or isinstance(value, int | float) for value in line.values())

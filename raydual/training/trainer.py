@@ -18,7 +18,8 @@ from ray.util.queue import Queue
 
 from raydual.config_tree import Config
 from raydual.data.storage import join
-from raydual.training.cluster import check_fits, connected, worker_resources
+from raydual.training.capacity import check_fits, worker_resources
+from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import EpochResult, Note, OnEvent
 from raydual.training.failures import first_cause, why
 from raydual.training.gate import Desk, Gate
@@ -41,9 +42,10 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
         EndedBySignalError: a signal ended it, after a checkpoint.
     """
     with connected(on_event):
-        check_fits(config, [node["Resources"] for node in ray.nodes() if node["Alive"]])
-        scale = config.scale
-        on_event(Note(f"Starting {scale.num_workers} worker(s), each {worker_resources(config)}"))
+        check_fits(config, largest_cluster())
+        few, most = config.scale.min_workers, config.scale.max_workers
+        workers = f"{few} to {most}" if few < most else most
+        on_event(Note(f"Starting {workers} worker(s), each {worker_resources(config)}"))
         with _events(on_event) as queue, Interruption() as asked:
             _fit_beside(config, queue, asked)
 

@@ -66,7 +66,7 @@ class Watch:
         self._tasks = [task.name for objective in goals for task in objective.tasks]
         self._epoch = epoch
         self._max_bad_fraction = stream.config.data.max_bad_fraction
-        self._rows = stream.rows
+        self._rows, _ = stream.extent([stream.leg])
         self._iteration = 1
         self._bad_at: dict[str, Tensor] = {}
         self.bad = BadRows()
@@ -86,10 +86,10 @@ class Watch:
         """Return what a resumed epoch needs, right after `check`: up to there all is finite."""
         return {"iteration": self._iteration, "bad_rows": [list(row) for row in self.bad.rows]}
 
-    def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Go on from `state_dict`."""
+    def load_state_dict(self, saved: dict[str, Any], parts: Sequence[dict[str, Any]]) -> None:
+        """Go on from `state_dict`; parts: those whose rows this rank is to keep."""
         self._iteration = saved["iteration"]
-        self.bad.rows = [(name, reason) for name, reason in saved["bad_rows"]]
+        self.bad.rows = [tuple(row) for part in parts for row in part["bad_rows"]]
 
     def check(self) -> None:
         """Raise on every rank what any rank has seen; a collective.
@@ -137,11 +137,10 @@ class GradientCosine:
         if self._first is None:
             self._first, self._of = [g.clone() for g in gradients], parameters[0]
         elif self._of is parameters[0]:
-            products = _products(self._first, gradients)
-            if is_sharded(parameters[0]):
-                products = sum_over_ranks(products)
-            dot, first, second = products.unbind()
-            self._cosines.append(dot / (first * second).sqrt().clamp(min=1e-16))
+            pairs = ((self._first, gradients), (self._first,) * 2, (gradients,) * 2)
+            dots = torch.stack([_dot(a, b) for a, b in pairs])
+            both, first, second = sum_over_ranks(dots) if is_sharded(parameters[0]) else dots
+            self._cosines.append(both / (first.sqrt() * second.sqrt()).clamp(min=1e-16))
 
     def next_iteration(self) -> None:
         """Forget the gradients of this iteration."""
@@ -164,12 +163,8 @@ class GradientCosine:
         self._cosines = list(saved["cosines"])
 
 
-def _products(a: list[Tensor], b: list[Tensor]) -> Tensor:
-    """Return a.b, a.a and b.b, each over all tensors."""
-    pairs = ((a, b), (a, a), (b, b))
-    return torch.stack(
-        [torch.stack([(x * y).sum() for x, y in zip(*p, strict=True)]).sum() for p in pairs]
-    )
+def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
+    return torch.stack([(x * y).sum() for x, y in zip(a, b, strict=True)]).sum()
 
 
 def peak_memory(device: torch.device) -> float:

@@ -12,7 +12,7 @@ from raydual.tasks import TASKS
 from raydual.training.launch import with_absolute_paths
 from raydual.tuning.space import PATIENCES, Domain, Search, build_search, most_epochs, split_key
 
-FIXED = ("run.", "log.", "scale.", "data.path")
+FIXED = ("run.", "log.", "scale.", "data.path", "model.trust_remote_code")
 """What begins so is of the search as a whole: trials do not differ in it, so that their losses
 are on the same images, and their costs on the same workers."""
 
@@ -52,6 +52,11 @@ def check_space(search: Search, config: Config) -> Search:
     """
     if not search.space:
         raise ConfigError("space: it is empty; name at least one key, as coord.lr")
+    if not isinstance(config.scale.num_workers, int):
+        raise ConfigError(
+            f"scale.num_workers={list(config.scale.num_workers)}: trials are compared, so that "
+            "each takes as many workers; give one number"
+        )
     space = {key: _as_read(key, domain, config) for key, domain in search.space.items()}
     search = search.model_copy(update={"space": space})
     _check_replay(search)
@@ -127,10 +132,10 @@ def _check_replay(search: Search) -> None:
 def _check_population(search: Search, config: Config) -> None:
     if search.trial_scheduler != "pbt":
         return
-    if config.scale.num_workers > 1:
+    if config.scale.max_workers > 1:
         raise ConfigError(
             f"trial_scheduler=pbt copies the state of one process, but scale.num_workers="
-            f"{config.scale.num_workers}; set it to 1, or take asha-all"
+            f"{config.scale.max_workers}; set it to 1, or take asha-all"
         )
     wrong = [key for key in search.sampled if key not in mutable()]
     if wrong:

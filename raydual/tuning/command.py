@@ -48,7 +48,7 @@ def _run(folder: SearchFolder, search: Search, config: Config) -> bool:
     keys = [part for key in search.sampled for part in split_key(key)]
     with SearchTable(search.trials, keys) as table:
         for record in folder.trials():
-            history = folder.history(record.name, config.scale.num_workers)
+            history = folder.history(record.name, config.scale.max_workers)
             table.recall(record, history[-1] if history else {})
         try:
             found = run_search(folder, search, config, table)

@@ -23,7 +23,7 @@ import psutil
 import pyarrow.fs as pafs
 import yaml
 
-from raydual.config import build
+from raydual.config import build, parse
 from raydual.config_tree import Config
 from raydual.data.storage import join, open_filesystem
 from raydual.errors import ConfigError
@@ -96,11 +96,11 @@ class SearchFolder:
         content = self.folder.read(SEARCH_FILE)
         if content is None:
             raise ConfigError(f"{self.path} is no search: it has no {SEARCH_FILE}")
+        tree = parse(content.decode(errors="replace"), f"{self.path}/{SEARCH_FILE}")
         try:
-            tree = yaml.safe_load(content)
             return build_search(tree["search"]), build(tree["config"])
-        except (yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{self.path}/{SEARCH_FILE} is damaged: {error}") from None
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{self.path}/{SEARCH_FILE} is damaged: {error!r}") from None
 
     def save_driver(self, state: str) -> None:
         """Say that the driver is `running`, `interrupted` or `finished`."""
@@ -114,14 +114,23 @@ class SearchFolder:
         self.folder.write(DRIVER_FILE, json.dumps(content).encode())
 
     def state(self) -> str:
-        """Return the driver's state; one that is gone is `interrupted`."""
-        content = json.loads(self.folder.read(DRIVER_FILE) or b'{"state": "interrupted"}')
-        if content["state"] != "running":
-            return content["state"]
-        if content["host"] == gethostname():
-            gone = not _runs(content["pid"], content["started"])
-        else:
-            gone = time.time() - content["time"] > SILENT_S
+        """Return the driver's state; one that is gone is `interrupted`.
+
+        Raises:
+            ConfigError: driver.json is not what `save_driver` writes.
+        """
+        try:
+            content = json.loads(self.folder.read(DRIVER_FILE) or b'{"state": "interrupted"}')
+            if content["state"] != "running":
+                return str(content["state"])
+            if content["host"] == gethostname():
+                gone = not _runs(content["pid"], content["started"])
+            else:
+                gone = time.time() - content["time"] > SILENT_S
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            raise ConfigError(
+                f"{self.path}/{DRIVER_FILE} is damaged ({error!r}); remove it if nothing searches"
+            ) from None
         return "interrupted" if gone else "running"
 
     def trial(self, name: str) -> RunFolder:
@@ -150,9 +159,18 @@ class SearchFolder:
 
 
 def read_record(trial: RunFolder) -> TrialRecord | None:
-    """Return what trial.json says in the folder of a trial; None in that of a run."""
+    """Return what trial.json says in the folder of a trial; None in that of a run.
+
+    Raises:
+        ConfigError: it is not what `SearchFolder.save_trial` writes.
+    """
     content = trial.read(TRIAL_FILE)
-    return None if content is None else TrialRecord(name=trial.name, **json.loads(content))
+    try:
+        return None if content is None else TrialRecord(name=trial.name, **json.loads(content))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(
+            f"{trial.path}/{TRIAL_FILE} is damaged ({error!r}); correct it, or move the folder away"
+        ) from None
 
 
 def _runs(pid: int, started: float) -> bool:

@@ -176,7 +176,7 @@ def outcomes_of(
             {name: section.min_delta for name, section in sections.items()},
             stop=config.train.stop,
             epochs=config.train.epochs,
-            workers=config.scale.num_workers,
+            workers=config.scale.max_workers,
         )
         if end is not None:
             found.append(
@@ -215,7 +215,7 @@ def _trial(
     folder: SearchFolder, record: TrialRecord, search: Search, base: Config
 ) -> dict[str, Any]:
     config = trial_config(record, base, folder.trials_path)
-    history = folder.history(record.name, config.scale.num_workers)
+    history = folder.history(record.name, config.scale.max_workers)
     outcomes = outcomes_of(history, record.name, config, search)
     last = history[-1] if history else {}
     return {

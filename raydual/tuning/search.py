@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,27 +14,24 @@ import ray
 import ray.tune
 from ray.tune.schedulers import TrialScheduler
 
+from raydual.config import load, with_values
 from raydual.config_tree import Config
 from raydual.data.storage import join
 from raydual.errors import ConfigError
-from raydual.training.cluster import connected
+from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import Note
-from raydual.training.launch import preflight, with_absolute_paths, with_dataset
+from raydual.training.launch import TRUST, preflight, with_absolute_paths, with_dataset
 from raydual.training.trainer import RAY_FOLDER
 from raydual.tuning.checks import check_space
-from raydual.tuning.files import SILENT_S, STUDY_FILE, SearchFolder, TrialRecord
+from raydual.tuning.files import SILENT_S, STUDY_FILE, TRIAL_FILE, SearchFolder, TrialRecord
 from raydual.tuning.resources import check_capacity, needs, with_resources
 from raydual.tuning.results import drop_checkpoints, write_results
 from raydual.tuning.schedulers import TwoTaskHalving, make_scheduler
-from raydual.tuning.space import Search, build_search, most_epochs
+from raydual.tuning.space import Search, build_search, most_epochs, split_key
 from raydual.tuning.study import Study
 from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
 from raydual.tuning.watch import Proposals, Watch
-
-KINDS = ("CPU", "GPU")
-UNLIMITED = 1000
-"""Nodes of a kind of which an autoscaler may add any number."""
 
 QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -64,20 +60,27 @@ def new_search(search: Search, config: Config) -> tuple[SearchFolder, Config]:
 
 
 def resumed_search(path: str, overrides: Sequence[str]) -> tuple[SearchFolder, Search, Config]:
-    """Return a search to go on with; overrides: `num_samples` or `concurrency`.
+    """Return a search to go on with; overrides: `num_samples`, `concurrency`, or `TRUST`.
+
+    It trusts code that comes with a trunk only if the overrides do.
 
     Raises:
-        ConfigError: there is no search there, its driver still runs, or another key is given.
+        ConfigError: there is no search there, its driver still runs, another key is given, or a
+            trial has a value that is not of the search space.
     """
     folder = SearchFolder(path)
     search, config = folder.settings()
     for override in overrides:
         key = override.partition("=")[0]
-        if key not in ("num_samples", "concurrency"):
+        if key not in ("num_samples", "concurrency", TRUST):
             raise ConfigError(
                 f"{key}: only num_samples and concurrency can change in a search that goes on; "
                 "start another search"
             )
+    trust = [override for override in overrides if override.startswith(TRUST)]
+    config = load(None, trust, base=with_values(config, {TRUST: False}).to_yaml())
+    overrides = [override for override in overrides if override not in trust]
+    _check_trials(folder, search)
     if folder.state() == "running":
         raise ConfigError(
             f"the driver of {folder.path} runs, or ended on another machine less than "
@@ -85,6 +88,22 @@ def resumed_search(path: str, overrides: Sequence[str]) -> tuple[SearchFolder, S
         )
     search = build_search(search.model_dump(exclude_none=True), overrides)
     return folder, check_space(search, config), config
+
+
+def _check_trials(folder: SearchFolder, search: Search) -> None:
+    """Find trials that would change what the search does not: whoever made the folder wrote them.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    known = {part for key in search.space for part in split_key(key)}
+    for record in folder.trials():
+        for key in record.values:
+            if key not in known:
+                raise ConfigError(
+                    f"{folder.trial(record.name).path}/{TRIAL_FILE} has a value for {key}, which "
+                    "is not in the search space; remove it, or move the folder away"
+                )
 
 
 def run_search(
@@ -121,21 +140,6 @@ def run_search(
     return found
 
 
-def largest_cluster() -> list[dict[str, float]]:
-    """Return the resources of each node: those there are, and those an autoscaler may add."""
-    nodes: list[dict[str, float]] = [n["Resources"] for n in ray.nodes() if n["Alive"]]
-    config = ray._private.state.state.get_cluster_config()
-    allowed: collections.Counter[tuple[float, ...]] = collections.Counter()
-    for group in config.node_group_configs if config else ():
-        allowed[_shape(group.resources)] += UNLIMITED if group.max_count < 0 else group.max_count
-    missing = allowed - collections.Counter(map(_shape, nodes))
-    return nodes + [dict(zip(KINDS, shape, strict=True)) for shape in missing.elements()]
-
-
-def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
-    return tuple(resources.get(kind, 0.0) for kind in KINDS)
-
-
 def _fit(
     folder: SearchFolder,
     search: Search,
@@ -146,7 +150,7 @@ def _fit(
     concurrency: int,
 ) -> None:
     """Run Ray Tune over the trials that are left."""
-    nested = config.scale.num_workers > 1
+    nested = config.scale.max_workers > 1
     population = search.trial_scheduler == "pbt"
     with _study(folder, search, config.seed) as study:
         watch = Watch(folder, study, table)
@@ -187,7 +191,7 @@ def _scheduler(folder: SearchFolder, search: Search, config: Config) -> TrialSch
     scheduler = make_scheduler(search, most_epochs(search, config))
     if isinstance(scheduler, TwoTaskHalving):
         for record in folder.trials():
-            history = folder.history(record.name, config.scale.num_workers)
+            history = folder.history(record.name, config.scale.max_workers)
             scheduler.remember(record.name, history)
     return scheduler
 

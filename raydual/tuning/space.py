@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from pydantic import Field, ValidationError, model_validator
 
-from raydual.config import first_error, keys, parse_value, unknown
+from raydual.config import MOST_VALUES, first_error, keys, parse_value, shown, unknown
 from raydual.config_tree import AtLeastOne, Config, NonNegative, Positive, Section
 from raydual.errors import ConfigError
 from raydual.tasks import TASKS
@@ -46,6 +46,8 @@ class Domain(Section):
         ends = self.ends
         if ends is not None and not ends[0] < ends[1]:
             raise ValueError(f"the range {list(ends)} is empty; its first end has to be smaller")
+        if self.randint is not None and self.randint[1] - self.randint[0] >= MOST_VALUES:
+            raise ValueError(f"randint has more than {MOST_VALUES:,} values; give a shorter range")
         if self.loguniform is not None and self.loguniform[0] <= 0:
             raise ValueError("the ends of a loguniform range have to be above 0")
         return self
@@ -193,7 +195,7 @@ def build_search(tree: Mapping[str, Any], overrides: Sequence[str] = ()) -> Sear
             raise ConfigError(unknown(str(key), list(Search.model_fields)))
     space = tree.get("space")
     if space is not None and not isinstance(space, dict):
-        raise ConfigError(f"space: got {space!r}; a mapping of keys to domains is expected")
+        raise ConfigError(f"space: got {shown(space)}; a mapping of keys to domains is expected")
     parts = [part for key in space or {} for part in split_key(str(key))]
     for part in parts:
         if part not in keys():

@@ -51,7 +51,7 @@ class TrialRunner(ray.tune.Trainable):
             return {"done": True, "failed": "nothing was trained"}
         last = history[-1]
         told = {name: last[name] for t in TASKS for name in (t.monitor, t.best) if name in last}
-        cost = costs(history, self._config.scale.num_workers)[-1]
+        cost = costs(history, self._config.scale.max_workers)[-1]
         ended = result is None or result.ended or result.epoch >= self._config.train.epochs
         if ended:
             self._end()
@@ -95,7 +95,7 @@ class TrialRunner(ray.tune.Trainable):
 
     def _train(self) -> Generator[EpochResult, None, None]:
         scale = self._config.scale
-        if scale.num_workers > 1:
+        if scale.max_workers > 1:
             return epochs_on_ray(self._config, _ignore, self._group)
         # Ray leaves the number unset, and each of several trials would take every core
         torch.set_num_threads(max(1, int(scale.cpus_per_worker)))

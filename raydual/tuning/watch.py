@@ -120,7 +120,9 @@ class Watch(_NotRestored, ray.tune.Callback):
 def _error_of(trial: Trial) -> Exception | str:
     """Return what ended a trial: Ray writes it here, but looks for it in storage, too early."""
     if trial.pickled_error_file is not None:
-        error: Exception = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        error: Exception = pickle.loads(  # noqa: S301 - of Ray, in its session
+            Path(trial.pickled_error_file).read_bytes()
+        )
         return error
     return Path(trial.error_file).read_text() if trial.error_file else ""
 

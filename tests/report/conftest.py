@@ -46,14 +46,17 @@ def page(browser: Any) -> Iterator[Any]:
 
 
 @pytest.fixture
-def served() -> Iterator[Callable[[str], str]]:
-    """Return a function that serves a folder's page until the test ends, and says where."""
+def served() -> Iterator[Callable[..., str]]:
+    """Return a function that serves a folder's page until the test ends, and says where.
+
+    It takes the folder, and the token where requests have to bring one.
+    """
     stops: list[Callable[[], None]] = []
 
-    def start(path: str) -> str:
+    def start(path: str, token: str | None = None) -> str:
         taken = bind(0)
         loop, ready = asyncio.new_event_loop(), threading.Event()
-        thread = threading.Thread(target=_run, args=(loop, path, taken, ready))
+        thread = threading.Thread(target=_run, args=(loop, make_app(path, token), taken, ready))
         thread.start()
         assert ready.wait(30)
         stops.append(lambda: (loop.call_soon_threadsafe(loop.stop), thread.join()))
@@ -64,11 +67,11 @@ def served() -> Iterator[Callable[[str], str]]:
         stop()
 
 
-def _run(loop: asyncio.AbstractEventLoop, path: str, taken: Any, ready: threading.Event) -> None:
+def _run(loop: asyncio.AbstractEventLoop, app: Any, taken: Any, ready: threading.Event) -> None:
     from aiohttp import web
 
     async def start() -> web.AppRunner:
-        runner = web.AppRunner(make_app(path))
+        runner = web.AppRunner(app)
         await runner.setup()
         await web.SockSite(runner, taken).start()
         return runner

@@ -109,13 +109,24 @@ def test_an_epoch_left_in_its_middle_goes_on_there(small: Callable, own: tuple[s
         assert all(torch.equal(one[k], other[k]) for k in one)
 
 
-def test_the_middle_of_an_epoch_with_other_batches_begins_anew(small: Callable) -> None:
-    own = ("train.max_iterations=null", "train.checkpoint_every=5", "train.epochs=1")
+def test_the_middle_of_an_epoch_goes_on_with_other_batches(small: Callable) -> None:
+    own = ("train.max_iterations=null", "train.checkpoint_every=5", "train.epochs=2")
     config = small(*own, "train.batch_size=4")
     with pytest.raises(KeyboardInterrupt):
         launch(config, interrupt_at("Epoch 1", 7))
     events: list = []
     launch(resumed(f"{config.run.storage}/r", None, ["train.batch_size=3"]), events.append)
+    steps = [e for e in events if isinstance(e, Step) and e.label == "Epoch 1"]
+    assert (steps[0].done, steps[0].total) == (5, 5 + 10), "20 of 48 rows were read by fours"
+    assert next(e for e in events if isinstance(e, Step) and e.label == "Epoch 2").total == 16
+
+
+def test_the_middle_of_an_epoch_with_other_images_begins_anew(small: Callable) -> None:
+    config = small("train.max_iterations=null", "train.checkpoint_every=5", "train.batch_size=4")
+    with pytest.raises(KeyboardInterrupt):
+        launch(config, interrupt_at("Epoch 1", 7))
+    events: list = []
+    launch(resumed(f"{config.run.storage}/r", None, ["data.min_objects=2"]), events.append)
     assert any(isinstance(e, Note) and "begins anew" in e.text for e in events)
     assert next(e for e in events if isinstance(e, Step) and e.label == "Epoch 1").done == 0
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from raydual.config_tree import Config
 from raydual.model.files import read_manifest
+from raydual.training.events import Step
 from raydual.training.launch import launch, resumed
 
 LONG = (
@@ -83,9 +84,18 @@ def test_signals_end_a_training_after_a_checkpoint_and_change_nothing(small: Cal
     assert deciding(ended) == deciding(whole)
 
 
-def test_a_signal_reaches_the_workers_of_ray(small: Callable) -> None:
+def test_a_signal_reaches_the_workers_of_ray_and_other_workers_go_on(small: Callable) -> None:
     config = small(*LONG, "scale.num_workers=2", "scale.cpus_per_worker=0.5")
+    folder = Path(config.run.storage) / "r"
     with training("--config", written(config)) as process:
-        folder = Path(config.run.storage) / "r"
         manifest = end_after_a_checkpoint(process, folder, signal.SIGTERM)
     assert manifest["iteration"] % 20 == 0 or manifest["iteration"] == 24
+
+    events: list = []
+    launch(resumed(str(folder), None, ["scale.num_workers=0", "train.epochs=1"]), events.append)
+    done = manifest["iteration"]
+    steps = [event for event in events if isinstance(event, Step)]
+    assert (steps[0].done, steps[-1].done) == (done, done + 48 - 2 * done), "each row once"
+    (line,) = deciding(config)
+    assert line["epoch"] == 1
+    assert read_manifest(folder / "latest_checkpoint")["epoch"] == 1

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import yaml
-from ray.core.generated.autoscaler_pb2 import ClusterConfig, NodeGroupConfig
 
 from raydual.config import load
 from raydual.config_tree import Config
@@ -25,7 +24,7 @@ from raydual.training.run import run_here
 from raydual.training.run_folder import RunFolder
 from raydual.tuning.files import SearchFolder, TrialRecord
 from raydual.tuning.results import summary
-from raydual.tuning.search import largest_cluster, new_search, resumed_search, run_search
+from raydual.tuning.search import new_search, resumed_search, run_search
 from raydual.tuning.space import build_search
 from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
@@ -43,31 +42,6 @@ def searched(config: Config, **keys: object) -> tuple[SearchFolder, dict]:
 
 def states(found: dict) -> dict[str, str]:
     return {trial["trial"]: trial["state"] for trial in found["trials"]}
-
-
-def test_the_largest_cluster_is_what_there_is_and_what_may_be_added(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    there = [
-        {"Alive": True, "Resources": {"CPU": 2.0, "node:__internal_head__": 1.0}},
-        {"Alive": True, "Resources": {"CPU": 4.0, "GPU": 1.0, "memory": 7e9}},
-        {"Alive": False, "Resources": {"CPU": 64.0}},
-    ]
-    monkeypatch.setattr(ray, "nodes", lambda: there)
-    state = ray._private.state.state
-    monkeypatch.setattr(state, "get_cluster_config", lambda: None)
-    assert [node["CPU"] for node in largest_cluster()] == [2.0, 4.0]
-    gpu = {"CPU": 4, "GPU": 1, "memory": 8 * 10**9}
-    groups = [("gpu", gpu, 2), ("spot", gpu, 1), ("head", {"CPU": 2}, 0), ("big", {"CPU": 9}, 1)]
-    allowed = ClusterConfig(
-        node_group_configs=[
-            NodeGroupConfig(name=name, resources=resources, max_count=most)
-            for name, resources, most in groups
-        ]
-    )
-    monkeypatch.setattr(state, "get_cluster_config", lambda: allowed)
-    nodes = sorted((node["CPU"], node.get("GPU", 0)) for node in largest_cluster())
-    assert nodes == [(2, 0), (4, 1), (4, 1), (4, 1), (9, 0)]
 
 
 def test_a_search_ends_in_a_front_files_and_configurations(

@@ -154,7 +154,7 @@ def test_capacity_shows_its_arithmetic() -> None:
         check_capacity(*nested, [{"CPU": 2.0}])
     shared = sized("scale.num_workers=1", "scale.use_gpu=true", resources={"gpu": 0.25, "cpu": 1})
     assert check_capacity(*shared, [{"CPU": 16.0, "GPU": 1.0}]) == 4
-    with pytest.raises(ConfigError, match=r"0 GPUs on 1 node.* and not one trial fits: lower"):
+    with pytest.raises(ConfigError, match=r"0 GPUs on 1 node.* and not one trial fits; lower"):
         check_capacity(*shared, [{"CPU": 16.0}])
 
 

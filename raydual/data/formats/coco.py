@@ -20,6 +20,8 @@ from raydual.data.formats.source import (
     inside,
     numbers,
     read_json,
+    shorten,
+    text,
     unique_ids,
 )
 from raydual.errors import DataError
@@ -71,10 +73,10 @@ def _add_pictures(
 ) -> None:
     folder = file.parent / "images" if (file.parent / "images").is_dir() else file.parent
     categories = {
-        _key(item, "id", where): _text(item, "name", where).strip()
-        for item, where in _items(content, "categories", file)
+        key: _text(item, "name", where).strip()
+        for key, (item, where) in _by_id(content, "categories", file).items()
     }
-    images = {_key(i, "id", where): (i, where) for i, where in _items(content, "images", file)}
+    images = _by_id(content, "images", file)
     points = _points(content, file, categories, images, source)
     for key, (image, where) in images.items():
         name = image["file_name"]
@@ -95,9 +97,13 @@ def _points(
     for item, where in _items(content, "annotations", file):
         image, category = _key(item, "image_id", where), _key(item, "category_id", where)
         if image not in images:
-            raise DataError(f"{where}.image_id is {image!r}, which is not the id of any image")
+            raise DataError(
+                f"{where}.image_id is {shorten(image)}, which is not the id of any image"
+            )
         if category not in categories:
-            raise DataError(f"{where}.category_id is {category!r}, which is not among categories")
+            raise DataError(
+                f"{where}.category_id is {shorten(category)}, which is not among categories"
+            )
         box = numbers(item.get("bbox"), 4, f"{where}.bbox", "[x, y, width, height]")
         left, top, width, height = box
         if item.get("iscrowd"):
@@ -127,15 +133,25 @@ def _items(content: dict, key: str, file: Path) -> Iterator[tuple[dict, str]]:
         yield expect(item, dict, where, "an object"), where
 
 
+def _by_id(content: dict, key: str, file: Path) -> dict[int | str, tuple[dict, str]]:
+    """The objects of a list by their ids, each with where it is."""
+    found: dict[int | str, tuple[dict, str]] = {}
+    for item, where in _items(content, key, file):
+        if _key(item, "id", where) in found:
+            raise DataError(f"{where}.id is {shorten(item['id'])}, which is there twice")
+        found[item["id"]] = (item, where)
+    return found
+
+
 def _key(item: dict, key: str, where: str) -> int | str:
     value = item.get(key)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise DataError(f"{where}.{key} is {value!r}, expected a whole number or a text")
+        raise DataError(f"{where}.{key} is {shorten(value)}, expected a whole number or a text")
     return value
 
 
 def _text(item: dict, key: str, where: str) -> str:
-    return expect(item.get(key) or None, str, f"{where}.{key}", "a text")
+    return text(item.get(key), f"{where}.{key}")
 
 
 def _relative(src: Path, file: Path, name: str) -> str:

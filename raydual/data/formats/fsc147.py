@@ -20,6 +20,7 @@ from raydual.data.formats.source import (
     numbers,
     read_json,
     read_text,
+    text,
     unique_ids,
 )
 from raydual.data.schema import SPLITS
@@ -45,7 +46,7 @@ def read(src: Path) -> Source:
     source = Source([], exhaustive=False)
     for name, annotation in annotations.items():
         where = f"{src / ANNOTATIONS}: {name}"
-        file = inside(src / IMAGES, name, where)
+        file = inside(src / IMAGES, text(name, where), where)
         points = expect(expect(annotation, dict, where, "an object").get("points"), list,
                         f"{where}.points", "a list of [x, y]")  # fmt: skip
         pairs = [

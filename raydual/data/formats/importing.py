@@ -9,10 +9,10 @@ import numpy as np
 from raydual.data.formats import FORMATS
 from raydual.data.formats.source import Picture, Source
 from raydual.data.formats.splits import DEFAULT_FRACTIONS, assign_splits
-from raydual.data.images import CorruptImageError, decode_image, header_size
+from raydual.data.images import MOST_BYTES, CorruptImageError, decode_image, header_size
 from raydual.data.manifest import Manifest
 from raydual.data.schema import SPLITS, Row, placement, write_dataset
-from raydual.data.storage import refuse_occupied
+from raydual.data.storage import read_regular, refuse_occupied
 from raydual.errors import DataError
 
 EDGE = 2 / 384
@@ -108,7 +108,8 @@ def select(source: Source, selection: Selection) -> list[Entry]:
     only = selection.category or (categories[0] if len(categories) == 1 else None)
     if only is not None and only not in categories:
         raise DataError(
-            f"category {only!r} does not occur; choose one of {', '.join(categories[:40])}"
+            f"category {only!r} does not occur; choose one of "
+            f"{', '.join(name[:40] for name in categories[:20])}"
         )
     several = any(len(picture.objects) > 1 for picture in source.pictures)
     entries = []
@@ -172,7 +173,7 @@ def _rows(entry: Entry, source: Source) -> Iterator[Row]:
     """The rows of one picture; none, and a name left out, where it cannot be decoded."""
     picture = entry.picture
     try:
-        data = picture.file.read_bytes()
+        data = read_regular(picture.file, MOST_BYTES)
         width, height = decode_image(data).size
     except (CorruptImageError, OSError) as error:
         source.leave_out("corrupt image", f"{picture.file.name}: {error}")

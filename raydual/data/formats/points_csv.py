@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raydual.data.formats.source import (
+    FARTHEST,
     MISSING,
     SPLIT_NAMES,
     Picture,
@@ -95,7 +96,7 @@ def _point(x: str, y: str, where: str) -> list[tuple[float, float]]:
         point = (float(x), float(y))
     except ValueError:
         point = (math.nan, math.nan)
-    if not all(math.isfinite(value) for value in point):
+    if not all(abs(value) < FARTHEST for value in point):
         raise DataError(
             f"{where}: x,y is {shorten(x)},{shorten(y)}, expected two numbers in pixels, or both "
             "empty for an image without objects"

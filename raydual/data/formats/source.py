@@ -1,7 +1,6 @@
 """What every importer reads a source into, and the checks that they share."""
 
 import json
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from raydual.data.storage import read_regular
 from raydual.errors import DataError
 
 SPLIT_NAMES = {
@@ -19,6 +19,9 @@ SPLIT_NAMES = {
     "test": "test",
 }
 """How sources call their splits, and how they are called here."""
+
+FARTHEST = 1e9
+"""Places at least so far off, in pixels, are refused."""
 
 MISSING = "listed image is not there"
 ZERO_AREA = "box without area"
@@ -83,11 +86,12 @@ def inside(folder: Path, name: str, where: str) -> Path:
     try:
         file = (folder / name).resolve()
         leads_out = not file.is_relative_to(folder.resolve())
+        file.is_file()  # which a name that is too long does not survive
     except (OSError, ValueError, RuntimeError):  # null bytes, endless links, names too long
         leads_out = True
     if leads_out:
         raise DataError(
-            f"{where} names the image {name!r}, which is outside {folder}; "
+            f"{where} names the image {shorten(name)}, which is outside {folder}; "
             "put the image into the folder and name it relative to that"
         )
     return file
@@ -100,7 +104,7 @@ def read_text(file: Path) -> str:
         DataError: it is not there, or is not UTF-8.
     """
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_regular(file).decode("utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(
             f"{file} is not there; expected it in this format, see `raydual data import --help`"
@@ -133,6 +137,20 @@ def expect(value: Any, kind: type, where: str, what: str) -> Any:
     return value
 
 
+def text(value: Any, where: str) -> str:
+    """A text that is not empty and can be stored.
+
+    Raises:
+        DataError: `value` is anything else, or holds half a character: JSON can write one.
+    """
+    found: str = expect(value or None, str, where, "a text")
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{where} is {shorten(found)}, expected valid Unicode") from None
+    return found
+
+
 def numbers(value: Any, count: int, where: str, what: str) -> list[float]:
     """`count` finite numbers.
 
@@ -141,7 +159,7 @@ def numbers(value: Any, count: int, where: str, what: str) -> list[float]:
     """
     if isinstance(value, list) and len(value) == count:
         right_types = all(isinstance(v, int | float) and not isinstance(v, bool) for v in value)
-        if right_types and all(abs(v) < 1e9 and math.isfinite(v) for v in value):
+        if right_types and all(abs(v) < FARTHEST for v in value):
             return [float(v) for v in value]
     raise DataError(f"{where} is {shorten(value)}, expected {what}")
 

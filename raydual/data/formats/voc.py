@@ -20,6 +20,7 @@ from raydual.data.formats.source import (
     read_text,
 )
 from raydual.data.schema import SPLITS
+from raydual.data.storage import read_regular
 from raydual.errors import DataError
 
 
@@ -56,11 +57,11 @@ def _parse(file: Path) -> ET.Element:
         raise DataError(f"{file} has a DOCTYPE, expected plain VOC annotations; remove it")
 
     try:
-        data = file.read_bytes()
+        data = read_regular(file)
         checker = expat.ParserCreate()
         checker.StartDoctypeDeclHandler = refuse
         checker.Parse(data, True)
-        return ET.fromstring(data)
+        return ET.fromstring(data)  # noqa: S314 - without a DOCTYPE there are no entities
     except (OSError, expat.ExpatError, ET.ParseError, ValueError, LookupError) as error:
         raise DataError(f"{file} is not valid XML: {error}") from error
 
