@@ -32,6 +32,9 @@ def cluster() -> Iterator[None]:
     """One Ray of two CPUs for all tests that need one."""
     import ray
 
+    from raydual.training.cluster import PROMPT
+
+    os.environ.update(PROMPT)
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()

@@ -15,6 +15,7 @@ RAY_FILES = {
     "data/stream.py",
     "training/cluster.py",
     "doctor/cluster.py",
+    "training/restarts.py",
     "training/trainer.py",
     "training/worker.py",
     "tuning/schedulers.py",

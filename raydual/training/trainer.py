@@ -12,7 +12,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
-from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 from ray.util.queue import Queue
 
@@ -21,9 +21,10 @@ from raydual.data.storage import join
 from raydual.training.capacity import check_fits, worker_resources
 from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import EpochResult, Note, OnEvent
-from raydual.training.failures import first_cause, why
+from raydual.training.failures import first_cause
 from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
+from raydual.training.restarts import Restarts
 from raydual.training.run_folder import RunFolder
 from raydual.training.worker import train_worker
 
@@ -135,7 +136,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
             storage_path=join(join(config.run.storage, str(config.run.name)), RAY_FOLDER),
             failure_config=FailureConfig(max_failures=config.run.max_failures),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[_Restarts(config, channels["queue"], channels["desk"])],
+            callbacks=[Restarts(config, channels["queue"], channels["desk"])],
         ),
     )
     try:
@@ -145,24 +146,6 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
         stages = ray.get(channels["desk"].stages.remote())
         raise first_cause(failures, error, stages, config) from error
     RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
-
-
-class _Restarts(UserCallback):
-    """Says why the workers are started again; lives in the process of Ray Train's controller."""
-
-    def __init__(self, config: Config, queue: Queue, desk: Any) -> None:
-        self._left = config.run.max_failures
-        self._timeout_s = config.scale.timeout_s
-        self._queue, self._desk = queue, desk
-
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Hear of what the workers have raised."""
-        if not self._left:
-            return
-        self._left -= 1
-        stages = ray.get(self._desk.stages.remote())
-        reason = why(worker_exceptions, stages, self._timeout_s)
-        self._queue.put(Note(f"⚠ starting again, {self._left} restart(s) left: {reason}"))
 
 
 @contextlib.contextmanager

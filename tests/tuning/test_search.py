@@ -79,6 +79,16 @@ def test_a_search_ends_in_a_front_files_and_configurations(
     assert last["val/best_loss_coord"] == pytest.approx(best["val/best_loss_coord"], rel=1e-5)
 
 
+def with_a_better_trial(folder: SearchFolder) -> None:
+    """Put a trial there that was trained before, and is better than any that follows."""
+    folder.save_trial(TrialRecord("better", {"coord.lr": 1e-3}, "finished", None))
+    for epoch in range(1, 5):
+        line = {"train/seconds": 1.0, "val/seconds": 1.0}
+        for task in TASKS:
+            line |= {task.monitor: 1e-6, task.best: 1e-6}
+        folder.trial("better").record(epoch, line)
+
+
 @pytest.mark.parametrize("scheduler", ["asha-all", "asha-any"])
 def test_stops_leave_room_for_the_next_trials(
     cluster: None, small: Callable, scheduler: str
@@ -88,13 +98,7 @@ def test_stops_leave_room_for_the_next_trials(
          "searcher": "grid", "trial_scheduler": scheduler, "concurrency": 1}
     )  # fmt: skip
     folder, config = new_search(search, small(*ONE, "train.epochs=4"))
-    # one that was trained before, and better than any that follows
-    folder.save_trial(TrialRecord("better", {"coord.lr": 1e-3}, "finished", None))
-    for epoch in range(1, 5):
-        line = {"train/seconds": 1.0, "val/seconds": 1.0}
-        for task in TASKS:
-            line |= {task.monitor: 1e-6, task.best: 1e-6}
-        folder.trial("better").record(epoch, line)
+    with_a_better_trial(folder)
     found = run_search(folder, search, config, SearchTable(7, ["coord.lr"]))
     ended = states(found)
     assert ended.pop("better") == "finished"
@@ -105,16 +109,18 @@ def test_stops_leave_room_for_the_next_trials(
 def test_trials_of_several_workers_stop_and_leave_nothing_behind(
     cluster: None, small: Callable
 ) -> None:
-    config = small(
-        "scale.num_workers=2", "scale.cpus_per_worker=0.3", "log.images=0", "train.epochs=4",
-        "train.max_val_batches=3", "coord.warmup=0", "done.lr=1e-9",
+    search = build_search(
+        {"space": {"train.epochs": {"choice": [4, 1, 2]}}, "searcher": "grid",
+         "trial_scheduler": "asha", "halving": {"metric": "val/loss_coord"}, "concurrency": 1}
     )  # fmt: skip
-    space = {"coord.lr": {"choice": [3e-3, 2e-7, 1e-7]}}
-    _, found = searched(
-        config, space=space, searcher="grid", trial_scheduler="asha", concurrency=1,
-        halving={"metric": "val/loss_coord", "grace_epochs": 2},
-    )  # fmt: skip
-    assert states(found) == {"0000": "finished", "0001": "stopped", "0002": "stopped"}
+    workers = ("scale.num_workers=2", "scale.cpus_per_worker=0.3")
+    config = small(*workers, "log.images=0", "train.max_val_batches=3")
+    folder, config = new_search(search, config)
+    with_a_better_trial(folder)
+    found = run_search(folder, search, config, SearchTable(3, ["train.epochs"]))
+    # the second has found room, and too few epochs to be stopped
+    assert states(found) == {"better": "finished", "0000": "stopped", "0001": "finished"}
+    assert [len(trial["epochs"]) for trial in found["trials"]] == [1, 1, 4]
     deadline = time.monotonic() + 30
     while ray.available_resources().get("CPU") != 2.0 and time.monotonic() < deadline:
         time.sleep(0.2)
