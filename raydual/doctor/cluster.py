@@ -19,8 +19,10 @@ from raydual.version import __version__
 LOST = (ConfigError, ray.exceptions.RayError)
 """What is raised where a cluster cannot be joined, or goes away."""
 
-ANSWER_S = 60.0
+ANSWER_S = 120.0
 """A node on which a small task has not ended by then is in no state to train."""
+
+SILENT = f"no answer within {ANSWER_S:g} s"
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def examine(storage: str, folder: str) -> list[Report]:
     reports = []
     for task, name in tasks.items():
         if task not in ended:
-            reports.append(Report(name, f"no answer within {ANSWER_S:g} s"))
+            reports.append(Report(name, SILENT))
             continue
         try:
             reports.append(Report(name, **ray.get(task)))
@@ -106,6 +108,8 @@ def node_check(reports: list[Report]) -> Check:
     if not wrong:
         return Check("nodes", found)
     remedy = f"install raydual {__version__} on every node, or give the job a runtime_env with it"
+    if all(report.error == SILENT for report in reports if report.error) and not other:
+        remedy = "look what keeps that node busy, and ask again"
     return Check("nodes", f"{found}; {'; '.join(wrong)}", "fail", remedy)
 
 

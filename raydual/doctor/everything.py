@@ -23,6 +23,7 @@ def look(config: Config, search: Search | None, growth: ClusterFile | None) -> I
     probe.write()
     fits: list[Check] = []
     blind: list[str] = []
+    grown: ClusterFile | list[dict[str, float]] | None = growth
     try:
         with connected(lambda event: None):
             reports = examine(config.run.storage, probe.folder)
@@ -30,12 +31,14 @@ def look(config: Config, search: Search | None, growth: ClusterFile | None) -> I
             blind = [r.node for r in reports if not r.error and not r.sees_storage]
             now = [node["Resources"] for node in alive()]
             largest = largest_cluster()
-            grown = growth or (largest if len(largest) > len(now) else None)
+            if growth is None and len(largest) > len(now):
+                grown = largest
             fits = fit_checks(config, search, now, grown)
     except LOST as error:
         yield Check.failed("Ray", error)
-    probe.delete()
-    yield probe.check(blind, growth is not None)
+    finally:
+        probe.delete()
+    yield probe.check(blind, grown is not None)
     yield from here.trunk(config, search.trials if search else 1)
     yield here.data(config)
     yield here.wandb(config)

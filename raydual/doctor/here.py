@@ -108,15 +108,16 @@ def wandb(config: Config) -> Check:
     mode = config.log.wandb
     if mode != "online":
         return Check("W&B", mode)
+    if os.environ.get("WANDB_API_KEY"):
+        return Check("W&B", "online, a key is set here")
     os.environ.setdefault("WANDB_SILENT", "true")
     import wandb as library
 
     try:
         known = library.login(prompt=False, verify=False)
     except Exception as error:  # of a key that is none, say; its text might hold the key
-        return Check(
-            "W&B", f"online, and wandb refuses the key: {type(error).__name__}", "warn", KEY
-        )
+        reason = type(error).__name__
+        return Check("W&B", f"online, and wandb refuses the key: {reason}", "warn", KEY)
     if known:
-        return Check("W&B", "online, a key is set here")
+        return Check("W&B", "online, a key is stored here")
     return Check("W&B", "online, and no key is set here", "warn", KEY)

@@ -21,9 +21,8 @@ from torch import Tensor
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream
 from raydual.data.examples import Batch
-from raydual.errors import TrainingError
-from raydual.metrics import Means, Medians, Weighted
-from raydual.tasks import SEPARATE, TASKS, Objective, objectives
+from raydual.metrics import Weighted
+from raydual.tasks import TASKS, Objective, objectives
 from raydual.training.count_check import CountCheck
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.events import EpochResult
@@ -31,7 +30,8 @@ from raydual.training.hooks import CHECK_EVERY, Hooks, Request, agreed
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
 from raydual.training.progress import Progress
-from raydual.training.watch import BadRows, GradientCosine, Watch
+from raydual.training.validation import check_finite, validate
+from raydual.training.watch import GradientCosine, Watch
 
 
 @dataclass
@@ -114,7 +114,7 @@ def _concluded(
     """Validate what an epoch has trained, and advance `state` by it."""
     epoch = state.epoch + 1
     figures, bad_val_rows = validate(model, stream)
-    _check_finite(figures, epoch)
+    check_finite(figures, epoch)
     metrics = trained | figures | _counted(count_check.after(epoch, model), state)
     improved = [
         task.name
@@ -230,35 +230,6 @@ def valid_counts(
     return dict(zip(keys, counts.clamp(min=1).unbind(), strict=True))
 
 
-def validate(
-    model: ParallelCounter, stream: BatchStream
-) -> tuple[dict[str, float], list[tuple[str, str]]]:
-    """Judge every task on the whole validation split; the same figures for any number of ranks.
-
-    Returns the metrics, and id and reason of the rows that could not be decoded.
-    """
-    started = time.perf_counter()
-    means, medians, bad = Means(model.device), Medians(), BadRows()
-    batches = stream.val()
-    try:
-        with model.uneven():
-            for by_task in batches:
-                bad.see(by_task)
-                for objective in SEPARATE:
-                    (task,) = objective.tasks
-                    batch = by_task[objective.name].to(model.device)
-                    target = batch.targets[task.name]
-                    output = model.evaluate(batch, task)
-                    judged = task.criterion(output, target, model.counter.grid)
-                    means.update(judged.figures)
-                    medians.update(judged.medians)
-    finally:
-        batches.close()
-    figures = means.compute() | medians.compute() | {"seconds": time.perf_counter() - started}
-    bad_rows = bad.check(stream.config.data.max_bad_fraction, stream.val_rows, "validation")
-    return {f"val/{name}": value for name, value in figures.items()}, bad_rows
-
-
 def _bests(state: TrainState) -> dict[str, float]:
     """Return the best validation loss so far, by task: what its best checkpoint has."""
     bests = {task.best: state.stoppers[task.name].best for task in TASKS}
@@ -271,16 +242,6 @@ def _counted(figures: dict[str, float], state: TrainState) -> dict[str, float]:
         state.best_count_mae = min(state.best_count_mae, figures["val/count_mae"])
         figures["val/count_mae_best"] = state.best_count_mae
     return figures
-
-
-def _check_finite(figures: dict[str, float], epoch: int) -> None:
-    """Stop before weights that have diverged in the epoch's last steps are saved."""
-    for task in TASKS:
-        if not math.isfinite(figures.get(task.monitor, 0.0)):
-            raise TrainingError(
-                f"{task.monitor} is not finite after epoch {epoch}; the checkpoints of earlier "
-                f"epochs are whole; try a smaller {task.name}.lr"
-            )
 
 
 def _resumed(state: TrainState, stream: BatchStream, device: torch.device) -> Progress:

@@ -128,7 +128,7 @@ def test_the_largest_cluster_is_chosen_for_what_is_asked(tmp_path: Path) -> None
     one = {"only": {"resources": {"CPU": 2}, "max_workers": 4}}
     alone = cluster_file(tmp_path, available_node_types=one, head_node_type=None)
     assert len(read_cluster_file(alone).largest(1, 0)) == 4  # the head, and max_workers=3
-    with pytest.raises(ConfigError, match="head_node_type is 'other'; there are: head, small, gpu"):
+    with pytest.raises(ConfigError, match="head_node_type is 'other'; there are: gpu, head, small"):
         read_cluster_file(cluster_file(tmp_path, head_node_type="other"))
 
 
@@ -210,8 +210,7 @@ def test_storage_that_nodes_do_not_see_fails(tmp_path: Path) -> None:
     assert (blind.verdict, "not seen from 10.0.0.7" in blind.found) == ("fail", True)
 
 
-@pytest.mark.parametrize("strategy", ["dual", "mixed", "independent"])
-@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize(("strategy", "rank"), [("dual", 0), ("mixed", 4), ("independent", 4)])
 def test_the_size_is_that_of_the_model_and_its_optimizers(strategy: str, rank: int) -> None:
     config = load(None, [f"train.strategy={strategy}", f"model.lora.r={rank}"])
     counter = DualTaskCounter.from_config(config)

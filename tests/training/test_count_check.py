@@ -15,7 +15,8 @@ from raydual.training.events import EpochResult
 from raydual.training.launch import launch, resumed
 from raydual.training.run_folder import LATEST
 from raydual.training.trackers import epoch_lines
-from tests.training.test_fit import history, interrupt_after, run, weights
+from tests.training.runs import history, run, weights
+from tests.training.test_resume import interrupt_after
 
 
 def without_counts(lines: list[dict]) -> list[dict]:
