@@ -13,14 +13,10 @@ from torch import Tensor
 
 from raydual.errors import CheckpointError
 from raydual.model.counter import DualTaskCounter
-from raydual.tasks import TASKS
 from raydual.training.events import EpochResult
 from raydual.training.loop import TrainState
 from raydual.training.parallel import ParallelCounter
 from raydual.training.run_folder import LATEST, RunFolder, best_of
-
-CHECKPOINTS = (LATEST, *(best_of(task.name) for task in TASKS))
-"""The folders in a run that hold checkpoints."""
 
 STATE_FILE = "training_state.pt"
 

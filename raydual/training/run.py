@@ -27,7 +27,7 @@ from raydual.training.optim import TaskOptimizer, check_ownership, lr_scale
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
 from raydual.training.pictures import answers, panel
 from raydual.training.progress import fits
-from raydual.training.run_folder import CONFIG_FILE, LATEST, RunFolder
+from raydual.training.run_folder import CHECKPOINTS, CONFIG_FILE, LATEST, RunFolder
 from raydual.training.trackers import WandbTracker
 
 
@@ -60,7 +60,7 @@ def run_training(
     stream = BatchStream(config, counter.prompter, source, rank, world_size)
     if rank == 0:
         counter.categories = trained_categories(config)
-        for name in checkpoint.CHECKPOINTS:
+        for name in CHECKPOINTS:
             folder.recover(name)
     barrier()
     model, state = _resume(config, folder, counter, stream, device, on_event)

@@ -19,6 +19,7 @@ from raydual.data.patience import patiently, storage_error
 from raydual.data.storage import first_line, join, open_filesystem, write_whole
 from raydual.errors import CheckpointError, ConfigError, RaydualError, StorageError
 from raydual.model.files import MANIFEST, read_manifest
+from raydual.tasks import TASKS
 
 CONFIG_FILE = "config.yaml"
 METRICS_FILE = "metrics.jsonl"
@@ -30,6 +31,10 @@ T = TypeVar("T")
 def best_of(task: str) -> str:
     """Return the name of the folder that holds a task's best checkpoint."""
     return f"best_{task}_checkpoint"
+
+
+CHECKPOINTS = (LATEST, *(best_of(task.name) for task in TASKS))
+"""The folders in a run that hold checkpoints."""
 
 
 class RunFolder:

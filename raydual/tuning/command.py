@@ -11,9 +11,9 @@ import typer
 
 from raydual.config import with_values
 from raydual.config_tree import Config
+from raydual.tuning.begin import new_search, resumed_search
 from raydual.tuning.checks import load_search
 from raydual.tuning.files import SearchFolder
-from raydual.tuning.search import new_search, resumed_search, run_search
 from raydual.tuning.space import Search, split_key
 from raydual.tuning.table import SearchTable, print_results
 
@@ -45,6 +45,8 @@ def resume_search(path: str, overrides: Sequence[str]) -> bool:
 
 
 def _run(folder: SearchFolder, search: Search, config: Config) -> bool:
+    from raydual.tuning.search import run_search
+
     keys = [part for key in search.sampled for part in split_key(key)]
     with SearchTable(search.trials, keys) as table:
         for record in folder.trials():

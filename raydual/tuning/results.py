@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from raydual.config import value_of, with_values
 from raydual.config_tree import Config
 from raydual.tasks import TASKS
-from raydual.training.checkpoint import CHECKPOINTS
+from raydual.training.run_folder import CHECKPOINTS
 from raydual.tuning.files import SearchFolder, TrialRecord
 from raydual.tuning.replay import ending, pairs
 from raydual.tuning.space import PATIENCES, Search, most_epochs, split_key

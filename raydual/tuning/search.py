@@ -1,4 +1,4 @@
-"""The driver of a search: checks, then Ray Tune, then the results."""
+"""The driver of a search: Ray Tune, then the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,17 @@ import ray
 import ray.tune
 from ray.tune.schedulers import TrialScheduler
 
-from raydual.config import load, with_values
 from raydual.config_tree import Config
 from raydual.data.storage import join
-from raydual.errors import ConfigError
 from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import Note
-from raydual.training.launch import TRUST, preflight, with_absolute_paths, with_dataset
+from raydual.training.launch import preflight, with_dataset
 from raydual.training.trainer import RAY_FOLDER
-from raydual.tuning.checks import check_space
-from raydual.tuning.files import SILENT_S, STUDY_FILE, TRIAL_FILE, SearchFolder, TrialRecord
-from raydual.tuning.resources import check_capacity, needs, with_resources
+from raydual.tuning.files import STUDY_FILE, SearchFolder, TrialRecord
+from raydual.tuning.resources import check_capacity, needs
 from raydual.tuning.results import drop_checkpoints, write_results
 from raydual.tuning.schedulers import TwoTaskHalving, make_scheduler
-from raydual.tuning.space import Search, build_search, most_epochs, split_key
+from raydual.tuning.space import Search, most_epochs
 from raydual.tuning.study import Study
 from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
@@ -39,71 +36,6 @@ QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
 }
-
-
-def new_search(search: Search, config: Config) -> tuple[SearchFolder, Config]:
-    """Return the folder of a search, `config.run.name` under `config.run.storage`, still empty.
-
-    The configuration comes back with absolute paths, and with what the search says of resources.
-
-    Raises:
-        ConfigError: there is something in that folder already, or a share of a GPU is wrong.
-    """
-    config = with_absolute_paths(with_resources(search, config))
-    folder = SearchFolder(join(config.run.storage, str(config.run.name)))
-    if folder.folder.exists():
-        raise ConfigError(
-            f"{folder.path} is there already; go on with `raydual tune --resume {folder.path}`, "
-            "or take another run.name"
-        )
-    return folder, config
-
-
-def resumed_search(path: str, overrides: Sequence[str]) -> tuple[SearchFolder, Search, Config]:
-    """Return a search to go on with; overrides: `num_samples`, `concurrency`, or `TRUST`.
-
-    It trusts code that comes with a trunk only if the overrides do.
-
-    Raises:
-        ConfigError: there is no search there, its driver still runs, another key is given, or a
-            trial has a value that is not of the search space.
-    """
-    folder = SearchFolder(path)
-    search, config = folder.settings()
-    for override in overrides:
-        key = override.partition("=")[0]
-        if key not in ("num_samples", "concurrency", TRUST):
-            raise ConfigError(
-                f"{key}: only num_samples and concurrency can change in a search that goes on; "
-                "start another search"
-            )
-    trust = [override for override in overrides if override.startswith(TRUST)]
-    config = load(None, trust, base=with_values(config, {TRUST: False}).to_yaml())
-    overrides = [override for override in overrides if override not in trust]
-    _check_trials(folder, search)
-    if folder.state() == "running":
-        raise ConfigError(
-            f"the driver of {folder.path} runs, or ended on another machine less than "
-            f"{SILENT_S:g} s ago; end it, or wait"
-        )
-    search = build_search(search.model_dump(exclude_none=True), overrides)
-    return folder, check_space(search, config), config
-
-
-def _check_trials(folder: SearchFolder, search: Search) -> None:
-    """Find trials that would change what the search does not: whoever made the folder wrote them.
-
-    Raises:
-        ConfigError: there is one.
-    """
-    known = {part for key in search.space for part in split_key(key)}
-    for record in folder.trials():
-        for key in record.values:
-            if key not in known:
-                raise ConfigError(
-                    f"{folder.trial(record.name).path}/{TRIAL_FILE} has a value for {key}, which "
-                    "is not in the search space; remove it, or move the folder away"
-                )
 
 
 def run_search(

@@ -16,10 +16,9 @@ from raydual.config_tree import Config
 from raydual.data.loading import load_here
 from raydual.errors import RaydualError
 from raydual.tasks import TASKS
-from raydual.training.checkpoint import CHECKPOINTS
 from raydual.training.events import EpochResult
 from raydual.training.run import run_training
-from raydual.training.run_folder import METRICS_FILE, RunFolder
+from raydual.training.run_folder import CHECKPOINTS, METRICS_FILE, RunFolder
 from raydual.training.trainer import epochs_on_ray
 from raydual.tuning.replay import costs
 

@@ -10,8 +10,8 @@ import pytest
 from raydual.config import with_values
 from raydual.errors import ConfigError
 from raydual.training.launch import resume_command, resumed
+from raydual.tuning.begin import resumed_search
 from raydual.tuning.files import SearchFolder, TrialRecord
-from raydual.tuning.search import resumed_search
 from tests.report.searches import add_trial, new_search
 
 TRUST = "model.trust_remote_code"

@@ -22,9 +22,10 @@ from raydual.errors import ConfigError
 from raydual.tasks import TASKS
 from raydual.training.run import run_here
 from raydual.training.run_folder import RunFolder
+from raydual.tuning.begin import new_search, resumed_search
 from raydual.tuning.files import SearchFolder, TrialRecord
 from raydual.tuning.results import summary
-from raydual.tuning.search import new_search, resumed_search, run_search
+from raydual.tuning.search import run_search
 from raydual.tuning.space import build_search
 from raydual.tuning.table import SearchTable
 from raydual.tuning.trainable import TrialRunner
