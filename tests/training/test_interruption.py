@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raydual.config_tree import Config
 from raydual.model.files import read_manifest
 from raydual.training.launch import launch, resumed
+from tests.cluster.heads import listening
 
 LONG = (
     "train.epochs=3",
@@ -68,9 +70,14 @@ def test_a_signal_reaches_the_workers_of_ray(small: Callable) -> None:
     config = small(*LONG, "scale.num_workers=2", "scale.cpus_per_worker=0.5")
     process = started(config)
     latest = wait_for_checkpoint(config)
+    where = listening(psutil.Process(process.pid))
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "raydual train --resume" in said
+    # on loopback alone, but for torch's rendezvous on rank 0, which takes no address
+    public = [name for (ip, _), name in where.items() if ip.removeprefix("::ffff:") != "127.0.0.1"]
+    assert len(where) > len(public) <= 1, where
+    assert all(name.startswith("ray::RayTrainWorker") for name in public), where
     manifest = read_manifest(latest)
     assert manifest["iteration"] % 20 == 0 or manifest["iteration"] == 24
