@@ -18,7 +18,7 @@ ADVICE = (
 
 _USER_AND_PASSWORD = re.compile(r"//[^/?#@]*:[^/?#]*@")
 _SECRET_OPTION = re.compile(
-    r"[?&;][^=&]*(key|secret|token|password|passwd|signature|credential|sig|auth)[^=&]*=", re.I
+    r"[?&;][^=&]*(key|secret|token|password|passwd|signature|credential|sig)[^=&]*=", re.I
 )
 
 

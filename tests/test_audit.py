@@ -36,6 +36,7 @@ def test_audit(tmp_path: Path, packages: list | None, code: int, says: str) -> N
         if packages is None
         else f"print({json.dumps({'dependencies': packages})!r}); raise SystemExit({code})"
     )
+    (tmp_path / "pip_audit" / "__init__.py").touch()
     (tmp_path / "pip_audit" / "__main__.py").write_text(answer)
     done = subprocess.run(
         [sys.executable, AUDIT], env=os.environ | {"PYTHONPATH": str(tmp_path)},

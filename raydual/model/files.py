@@ -78,7 +78,7 @@ def refuse_special(folder: Path) -> None:
     Raises:
         CheckpointError: a pipe or a device is in it.
     """
-    for path in folder.rglob("*"):
+    for path in (*folder.glob("*"), *folder.glob("*/*")):
         if path.exists() and not path.is_file() and not path.is_dir():
             raise CheckpointError(f"{path} is a pipe or a device; a model has only files")
 

@@ -65,7 +65,7 @@ def locate(name_or_path: str) -> str:
 
 def _refuse_endless(folder: Path) -> None:
     """Refuse a model of so many layers that to list them alone would take hours."""
-    for file in folder.rglob("config.json"):
+    for file in (*folder.glob("config.json"), *folder.glob("*/config.json")):
         try:
             waiting = [json.loads(file.read_text())]
         except (OSError, ValueError, RecursionError):

@@ -133,7 +133,7 @@ def _token(token: str) -> Any:
             return web.Response(status=401, text="the token is missing or wrong: see the terminal")
         if asked is None:
             return await handler(request)
-        response = web.Response(status=303, headers={"Location": request.path})  # out of the URL
+        response = web.Response(status=303, headers={"Location": "/"})  # without it in the URL
         response.set_cookie(COOKIE, token, httponly=True, samesite="Strict")
         return response
 

@@ -123,7 +123,7 @@ def check_data(config: Config) -> str:
 def resumed(run_folder: str, file: Path | None, overrides: list[str]) -> Config:
     """Return the configuration of a run to go on with, overrides applied to it.
 
-    It trusts code that comes with a trunk only if the overrides do.
+    It trusts code that comes with a trunk only if the file or the overrides do.
 
     Raises:
         CheckpointError: there is no run there, or nothing to resume from.

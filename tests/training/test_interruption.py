@@ -12,10 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from raydual.config_tree import Config
 from raydual.model.files import read_manifest
 from raydual.training.events import Step
 from raydual.training.launch import launch, resumed
+from tests.cluster.heads import listening
 
 LONG = (
     "train.epochs=3",
@@ -52,12 +55,17 @@ def saved(folder: Path) -> bytes:
         return b""
 
 
-def end_after_a_checkpoint(process: subprocess.Popen, folder: Path, number: int) -> dict[str, Any]:
-    """Send a signal when a checkpoint has been written; return what the manifest then says."""
+def wait_for_checkpoint(process: subprocess.Popen, folder: Path) -> None:
+    """Return when a checkpoint has been written that is not there yet."""
     before = saved(folder)
     while saved(folder) in (b"", before):
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
+
+
+def end_after_a_checkpoint(process: subprocess.Popen, folder: Path, number: int) -> dict[str, Any]:
+    """Send a signal when a checkpoint has been written; return what the manifest then says."""
+    wait_for_checkpoint(process, folder)
     process.send_signal(number)
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 128 + number, said
@@ -88,7 +96,13 @@ def test_a_signal_reaches_the_workers_of_ray_and_other_workers_go_on(small: Call
     config = small(*LONG, "scale.num_workers=2", "scale.cpus_per_worker=0.5")
     folder = Path(config.run.storage) / "r"
     with training("--config", written(config)) as process:
+        wait_for_checkpoint(process, folder)
+        where = listening(psutil.Process(process.pid))
         manifest = end_after_a_checkpoint(process, folder, signal.SIGTERM)
+    # on loopback alone, but for torch's rendezvous on rank 0, which takes no address
+    public = [name for (ip, _), name in where.items() if ip.removeprefix("::ffff:") != "127.0.0.1"]
+    assert len(where) > len(public) <= 1, where
+    assert all(name.startswith("ray::RayTrainWorker") for name in public), where
     assert manifest["iteration"] % 20 == 0 or manifest["iteration"] == 24
 
     events: list = []

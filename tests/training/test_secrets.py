@@ -27,7 +27,7 @@ LEAKS = [
 CLEAN = [
     "s3://bucket/runs?region=eu-west-1&endpoint_override=host:9000",
     "gs://anonymous@bucket/runs",
-    "abfs://container@account.dfs.core.windows.net/runs",
+    "abfs://container@account.dfs.core.windows.net/runs?blob_storage_authority=host:1",
     "runs/key=3?secret=no:uri@all",
 ]
 
