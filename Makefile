@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := first-$(shell date +%Y%m%d-%H%M%S)
 UNSEEN := runs/$(RUN)-unseen
 
-.PHONY: train test cluster check clean
+.PHONY: train test cluster chaos check clean
 
 train: .venv/installed
 	$(BIN)/raydual train run.name=$(RUN)
@@ -16,6 +16,11 @@ test: .venv/installed
 
 cluster: .venv/installed
 	$(BIN)/python -m pytest tests/cluster -m slow
+
+chaos: .venv/installed
+	rm -rf runs/chaos
+	$(BIN)/python benchmarks/chaos.py runs/chaos
+	$(BIN)/python benchmarks/hostile.py
 
 check: .venv/installed
 	$(BIN)/ruff check .
