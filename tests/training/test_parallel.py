@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from datetime import timedelta
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 
 from raydual.config import build
 from raydual.config_tree import Config
@@ -29,41 +21,9 @@ from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter
 from raydual.training.watch import GradientCosine, Watch
 from tests.training.plain import use_sgd
+from tests.training.processes import in_processes
 
 CPU = torch.device("cpu")
-
-
-@cache
-def pool() -> ProcessPoolExecutor:
-    """Return processes that stay for all tests of this file: each has to load torch and more."""
-    return ProcessPoolExecutor(3, multiprocessing.get_context("spawn"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def end_of_the_pool() -> Iterator[None]:
-    yield
-    pool().shutdown()
-    pool.cache_clear()
-
-
-def in_processes(function: Callable, world: int, *args: Any) -> None:
-    """Run function(rank, world, *args) in as many gloo processes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    ranks = [pool().submit(_child, rank, function, world, port, args) for rank in range(world)]
-    for done in as_completed(ranks):
-        done.result()
-
-
-def _child(rank: int, function: Callable, world: int, port: int, args: tuple) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    torch.set_num_threads(1)
-    timeout = timedelta(seconds=60)  # of a collective that not every rank has come to
-    dist.init_process_group("gloo", rank=rank, world_size=world, timeout=timeout)
-    function(rank, world, *args)
-    dist.barrier()
-    os._exit(0)  # gloo's threads outlive a group that is destroyed, and may crash a slow ending
 
 
 def train_three_iterations(config: Config, rank: int, world: int) -> ParallelCounter:

@@ -36,8 +36,8 @@ from raydual.training.sharding import own_part
 from raydual.training.trackers import Step
 from raydual.training.watch import GradientCosine, Watch
 from tests.training.plain import use_sgd
+from tests.training.processes import in_processes
 from tests.training.runs import TIMES
-from tests.training.test_parallel import in_processes
 
 CPU = torch.device("cpu")
 SHARDED, WHOLE = {"scale.strategy": "fsdp"}, {"scale.strategy": "ddp"}
