@@ -60,7 +60,7 @@ def schedules(seed: int) -> dict[str, list[Kill]]:
     workers += [kill(ways[i % 3], iteration(), i % EPOCHS + 1) for i in range(6)]
     driver = [kill("driver", "iteration 1", 1), kill("driver", "replacing a checkpoint", 2)]
     driver += [kill("driver", iteration(), 3), kill("driver", "validation", 4)]
-    node = [kill("node", iteration(), e) for e in (1, 2, 3)]
+    node = [kill("node", iteration(), e) for e in (1, 2, 3, 4)]
     return {"undisturbed": [], "workers": workers, "driver": driver, "node": node}
 
 
@@ -116,10 +116,12 @@ def _before(owner: str, name: str, act: Callable[[], None]) -> None:
 
 
 def _first(marker: Path) -> bool:
-    try:
-        os.close(os.open(marker, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
+    """Leave a marker that names this node, unless it is there."""
+    import ray
+
+    if marker.exists():
         return False
+    marker.write_text(ray.get_runtime_context().get_node_id())
     return True
 
 
@@ -169,22 +171,26 @@ def train(folder: Path, name: str, kills: list[Kill]) -> None:
 
 
 def _on_vanishing_nodes(folder: Path, kills: list[Kill]) -> None:
-    """Start a cluster whose second node, with the workers, goes at each kill; another comes."""
+    """Start a cluster of which the node that a worker names is removed at each kill."""
     import ray
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    node = [cluster.add_node(num_cpus=2)]
+    nodes = [cluster.add_node(num_cpus=2) for _ in range(len(kills) + 1)]
     ray.init(address=cluster.address, log_to_driver=False, logging_level="ERROR")
 
     def watch() -> None:
         for number in range(len(kills)):
-            while not (folder / f"kill_{number}").exists():
+            while not (named := _read(folder / f"kill_{number}")):
                 time.sleep(0.05)
-            cluster.remove_node(node[0], allow_graceful=False)
-            node[0] = cluster.add_node(num_cpus=2)
+            (node,) = (node for node in nodes if node.node_id == named)
+            cluster.remove_node(node, allow_graceful=False)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 # --- outside --------------------------------------------------------------------------------------
