@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from raydual.config_tree import Config
 from raydual.errors import RaydualError, TrainingError
 from raydual.training.run_folder import RunFolder
+
+LOST = re.compile(
+    "Connection (closed|reset) by peer|Broken pipe|remote process exited", re.IGNORECASE
+)
+"""What gloo and NCCL say in a rank when another one is gone."""
 
 Stages = Mapping[int, tuple[str, float]]
 """By rank: where it is, and for how many seconds."""
@@ -49,7 +55,10 @@ def hang(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float
 
 
 def why(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float) -> str:
-    """Return what the workers have failed of, on one line."""
-    rank, failure = next(iter(failures.items()))
-    lines = [line for line in str(failure).splitlines() if line.strip()]
-    return hang(failures, stages, timeout_s) or f"rank {rank}: {lines[-1].strip()}"
+    """Return what the workers have failed of, on one line.
+
+    A rank that only lost its connection to another is not the one that failed.
+    """
+    first = sorted(failures, key=lambda rank: bool(LOST.search(str(failures[rank]))))[0]
+    lines = [line.strip() for line in str(failures[first]).splitlines() if line.strip()]
+    return hang(failures, stages, timeout_s) or f"rank {first}: {lines[-1]}"
