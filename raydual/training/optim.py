@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raydual.config_tree import Config, TaskSection
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import Objective
-from raydual.training.sharding import everywhere, part_of, whole
+from raydual.training.sharding import everywhere, is_sharded, part_of, whole
 
 
 class TaskOptimizer:
@@ -39,7 +39,9 @@ class TaskOptimizer:
         self.clip_norm = first.clip_norm
         self.trunk_parameters: list[nn.Parameter] = groups[0]["params"]
         self._parameters: list[nn.Parameter] = [p for g in groups for p in g["params"]]
-        self.optimizer = torch.optim.AdamW(groups, fused=True)
+        # on what is sharded it leaks when fused (pytorch#188174), and was seen to corrupt the heap
+        self._fused = not is_sharded(self._parameters[0])
+        self.optimizer = torch.optim.AdamW(groups, fused=self._fused)
         self._epoch_steps, self._epochs = epoch_steps, config.train.epochs
         self._lr_scale = lr_scale
         self._sections = [first] + [t.settings(config) for t in objective.tasks]
@@ -80,7 +82,8 @@ class TaskOptimizer:
             i: {k: part_of(v, self._parameters[i]) if v.dim() else v for k, v in m.items()}
             for i, m in saved["state"].items()
         }
-        self.optimizer.load_state_dict(saved | {"state": moments})
+        groups = [group | {"fused": self._fused} for group in saved["param_groups"]]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
         for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
             group["weight_decay"] = section.weight_decay
         self._steps = round(state["steps"] * self._epoch_steps / state["epoch_steps"])
