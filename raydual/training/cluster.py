@@ -71,7 +71,7 @@ def _join(address: str | None) -> str | None:
             client = address.startswith("ray://")
             check_answers(address, address if client else canonicalize_bootstrap_address(address))
         context = ray.init(
-            address=address or "local",  # None would join what runs, or ran, on this machine
+            address=address or "local",  # else Ray would look for one that runs here, or did
             log_to_driver=False,
             logging_level="ERROR",
             include_dashboard=None if address else False,
