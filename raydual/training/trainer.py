@@ -15,6 +15,7 @@ import ray.train.torch
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 from ray.util.queue import Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydual.config_tree import Config
 from raydual.data.storage import join
@@ -53,7 +54,7 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
 
 def _fit_beside(config: Config, queue: Queue, asked_to_end: Callable[[], bool]) -> None:
     """Run a TorchTrainer in a thread, and tell its workers when the end is asked for here."""
-    desk = ray.remote(num_cpus=0)(Desk).remote()
+    desk = ray.remote(**_beside_the_driver())(Desk).remote()
     training = _beside(lambda: _fit(config, {"queue": queue, "desk": desk}))
     told = False
     while not training.done():
@@ -62,6 +63,13 @@ def _fit_beside(config: Config, queue: Queue, asked_to_end: Callable[[], bool]) 
             ray.get(desk.ask_to_end.remote())
             told = True
     training.result()
+
+
+def _beside_the_driver() -> dict[str, Any]:
+    """Return the options of an actor that lives as long as this node: others may be taken away."""
+    here = ray.get_runtime_context().get_node_id()
+    strategy = NodeAffinitySchedulingStrategy(here, soft=False)
+    return {"num_cpus": 0, "scheduling_strategy": strategy}
 
 
 def _beside(work: Callable[[], None]) -> Future[None]:
@@ -90,9 +98,9 @@ def epochs_on_ray(
     Raises:
         TrainingError: as `run_on_ray`.
     """
-    queue = Queue(actor_options={"num_cpus": 0})
-    gate = ray.remote(num_cpus=0)(Gate).remote()
-    desk = ray.remote(num_cpus=0)(Desk).remote()
+    queue = Queue(actor_options=_beside_the_driver())
+    gate = ray.remote(**_beside_the_driver())(Gate).remote()
+    desk = ray.remote(**_beside_the_driver())(Desk).remote()
 
     def fit() -> None:
         try:
@@ -151,7 +159,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
 @contextlib.contextmanager
 def _events(on_event: OnEvent) -> Iterator[Queue]:
     """Yield a queue whose events are handed to `on_event` by a thread of this process."""
-    queue = Queue(actor_options={"num_cpus": 0})
+    queue = Queue(actor_options=_beside_the_driver())
 
     def listen() -> None:
         while (event := queue.get()) is not None:
