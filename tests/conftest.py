@@ -35,7 +35,9 @@ def cluster() -> Iterator[None]:
     from raydual.training.cluster import PROMPT
 
     os.environ.update(PROMPT)
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    ray.init(
+        "local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR"
+    )
     yield
     ray.shutdown()
 
