@@ -20,14 +20,20 @@ def in_processes(function: Callable, world: int, *args: Any) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    ranks = [_pool().submit(_as_rank, rank, function, world, port, args) for rank in range(world)]
+    ranks = [
+        _process(rank).submit(_as_rank, rank, function, world, port, args) for rank in range(world)
+    ]
     for done in as_completed(ranks):
         done.result()
 
 
 @cache
-def _pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(3, multiprocessing.get_context("spawn"))
+def _process(rank: int) -> ProcessPoolExecutor:
+    """Return the process of a rank: in that of another one, DTensor would take the other's part.
+
+    It keeps meshes that compare equal, and with them the rank that they were made on (torch 2.13).
+    """
+    return ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
 
 
 def _as_rank(rank: int, function: Callable, world: int, port: int, args: tuple) -> None:
