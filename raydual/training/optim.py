@@ -39,7 +39,7 @@ class TaskOptimizer:
         self.clip_norm = first.clip_norm
         self.trunk_parameters: list[nn.Parameter] = groups[0]["params"]
         self._parameters: list[nn.Parameter] = [p for g in groups for p in g["params"]]
-        # on what is sharded it leaks when fused (pytorch#188174), and was seen to corrupt the heap
+        # fused, on what is sharded, it has leaked (pytorch#188174), and looks at no sizes
         self._fused = not is_sharded(self._parameters[0])
         self.optimizer = torch.optim.AdamW(groups, fused=self._fused)
         self._epoch_steps, self._epochs = epoch_steps, config.train.epochs
