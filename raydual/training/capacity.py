@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from raydual.config_tree import Config
+from raydual.data.stream import CPUS_PER_TASK
 from raydual.errors import ConfigError
 
 DATA_CPUS = 1.0
@@ -16,6 +17,7 @@ def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> str:
     """Compare what the workers and Ray Data need with what the nodes have; return the arithmetic.
 
     nodes: the resources of each node. A worker has to fit on one node, its GPU with its CPUs.
+    Elastic workers take all the room there is, and must not take that of Ray Data.
 
     Raises:
         ConfigError: it does not fit, with the arithmetic.
@@ -41,7 +43,24 @@ def check_fits(config: Config, nodes: Sequence[Mapping[str, float]]) -> str:
             f"{arithmetic}, but the cluster has {there}; at most scale.num_workers="
             f"{max(0, most)} fit, or take a smaller scale.cpus_per_worker"
         )
+    if scale.max_workers > workers:
+        _check_leaves_room(config, nodes)
     return f"{arithmetic}; the cluster has {there}"
+
+
+def _check_leaves_room(config: Config, nodes: Sequence[Mapping[str, float]]) -> None:
+    """Raise where elastic workers, one node full of them after another, fill a node."""
+    scale = config.scale
+    for node in nodes:
+        cpus = node.get("CPU", 0.0)
+        held = min(room([node], scale.cpus_per_worker, float(scale.use_gpu)), scale.max_workers)
+        if held and held * scale.cpus_per_worker + CPUS_PER_TASK > cpus:
+            raise ConfigError(
+                f"scale.num_workers=[{scale.min_workers}, {scale.max_workers}] takes {held} x "
+                f"scale.cpus_per_worker={scale.cpus_per_worker:g} of a node of {cpus:g} CPUs, and "
+                f"leaves less than {CPUS_PER_TASK:g} to Ray Data; take scale.cpus_per_worker="
+                f"{math.floor((cpus - CPUS_PER_TASK) / held * 100) / 100:g} at most"
+            )
 
 
 def room(nodes: Sequence[Mapping[str, float]], cpu: float, gpu: float = 0.0) -> int:

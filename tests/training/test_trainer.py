@@ -74,3 +74,13 @@ def test_more_workers_than_the_cluster_holds_is_an_error_with_the_arithmetic(
     gpu = small("scale.num_workers=2", "scale.use_gpu=true", "scale.cpus_per_worker=0.5")
     with pytest.raises(ConfigError, match=r"2 GPU.*has 1"):
         check_fits(gpu, [{"CPU": 4.0, "GPU": 1.0}])
+
+
+def test_elastic_workers_leave_room_for_ray_data_on_every_node(small: Callable) -> None:
+    nodes = [{"CPU": 2.0}, {"CPU": 4.0}]
+    check_fits(small("scale.num_workers=[1,3]", "scale.cpus_per_worker=1.5"), nodes)
+    with pytest.raises(ConfigError, match=r"takes 2 x .*=1 of a node of 2 CPUs.*=0\.75 at most"):
+        check_fits(small("scale.num_workers=[1,3]", "scale.cpus_per_worker=1"), nodes)
+    gpus = [{"CPU": 4.0, "GPU": 1.0}] * 2
+    own = ("scale.use_gpu=true", "scale.cpus_per_worker=2")
+    check_fits(small("scale.num_workers=[1,2]", *own), gpus)
