@@ -13,6 +13,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where processes share the tests: one Ray for all that need it, first; else file by file."""
+    for item in items:
+        ray = "cluster" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a dataset of 48 training, 21 validation and 6 test images of 64 px, 0 to 5 objects."""
