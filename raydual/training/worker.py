@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ray
@@ -18,7 +20,7 @@ from raydual.training.events import Event, Note, OnEvent, Step
 from raydual.training.hooks import Request
 from raydual.training.run import run_training
 
-STEPS_EVERY_S = 0.25
+EVENTS_EVERY_S = 0.25
 
 
 def train_worker(setup: dict[str, Any]) -> None:
@@ -30,24 +32,44 @@ def train_worker(setup: dict[str, Any]) -> None:
     # Ray leaves the number unset, and each of several workers would take every core
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
 
-    def on_stage(stage: str) -> None:
-        if ranks > 1:
-            desk.enters.remote(rank, stage)
+    with _stages(desk, rank) as on_stage:
+        for result in run_training(
+            config,
+            load_with_ray,
+            ray.train.torch.get_device(),
+            on_event,
+            rank=rank,
+            world_size=ranks,
+            group=setup.get("group"),
+            requested=_requests(desk, rank, on_event),
+            on_stage=on_stage,
+        ):
+            ray.train.report({"epoch": result.epoch, **result.metrics})
+            if gate is not None and not ray.get(gate.passes.remote(result.epoch)):
+                return
 
-    for result in run_training(
-        config,
-        load_with_ray,
-        ray.train.torch.get_device(),
-        on_event,
-        rank=rank,
-        world_size=ranks,
-        group=setup.get("group"),
-        requested=_requests(desk, rank, on_event),
-        on_stage=on_stage,
-    ):
-        ray.train.report({"epoch": result.epoch, **result.metrics})
-        if gate is not None and not ray.get(gate.passes.remote(result.epoch)):
-            return
+
+@contextlib.contextmanager
+def _stages(desk: Any, rank: int) -> Iterator[Callable[[str], None]]:
+    """Yield what notes where this rank stands; a thread tells the desk, for that takes time."""
+    here, over = "", threading.Event()
+
+    def tell() -> None:
+        told = ""
+        while not over.wait(EVENTS_EVERY_S):
+            if here != told:
+                told = here
+                desk.enters.remote(rank, told)
+
+    def on_stage(stage: str) -> None:
+        nonlocal here
+        here = stage
+
+    threading.Thread(target=tell, daemon=True).start()
+    try:
+        yield on_stage
+    finally:
+        over.set()
 
 
 def _requests(desk: Any, rank: int, on_event: OnEvent) -> Callable[[], Request]:
@@ -63,7 +85,8 @@ def _requests(desk: Any, rank: int, on_event: OnEvent) -> Callable[[], Request]:
         known.update(notice.preempted_node_ids)
         ranks = ", ".join(map(str, notice.preempted_ranks))
         if rank == 0:
-            on_event(Note(f"⚠ the machine of rank {ranks} is about to be taken away: saving"))
+            what = f"the machine of rank {ranks} is about to be taken away"
+            on_event(Note(f"⚠ {what}: saving, to go on elsewhere"))
         return Request.SAVE
 
     return requested
@@ -77,7 +100,7 @@ def _sender(queue: Queue) -> OnEvent:
         nonlocal last
         if isinstance(event, Step):
             now = time.monotonic()
-            if now - last < STEPS_EVERY_S and event.done:
+            if now - last < EVENTS_EVERY_S and event.done:
                 return
             last = now
         sent = queue.actor.put_nowait.remote(event)
