@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 import shutil
@@ -18,6 +19,9 @@ from pathlib import Path
 import psutil
 
 RAY = str(Path(sys.executable).with_name("ray"))
+
+OPEN = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "1"}
+"""For a head that other nodes join: Ray lets none join on loopback, even from the same machine."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,44 @@ def head(*options: str, port: int | None = None, **variables: str) -> Iterator[H
         end(process)
         child.wait()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def node(head: Head, cpus: int) -> Iterator[str]:
+    """Add a node of this machine to a head's cluster, as long as the block lasts; yield its id.
+
+    The head has to have been started `OPEN`.
+    """
+    name = secrets.token_hex(28)
+    command = [
+        RAY, "start", "--block", f"--address={head.address}", f"--num-cpus={cpus}",
+        f"--object-store-memory={100 * 2**20}",
+    ]  # fmt: skip
+    own = {"RAY_OVERRIDE_NODE_ID_FOR_TESTING": name}
+    with tempfile.TemporaryFile("w+") as said:
+        child = subprocess.Popen(command, env=head.environment | own, stdout=said, stderr=said)
+        process = psutil.Process(child.pid)
+        try:
+            while not any(n["node_id"] == name for n in listed(head, "nodes")):
+                if child.poll() is not None:
+                    said.seek(0)
+                    raise AssertionError(f"the node has ended:\n{said.read()}")
+                time.sleep(0.2)
+            yield name
+        finally:
+            end(process)
+            child.wait()
+
+
+def listed(head: Head, what: str) -> list[dict]:
+    """Return what `ray list` says, with what is gone by now."""
+    done = head.run(
+        RAY, "list", what, f"--address={head.dashboard}", "--detail", "--format=json",
+        "--limit=1000",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    start = done.stdout.find("[")
+    return json.loads(done.stdout[start:]) if start >= 0 else []
 
 
 def end(process: psutil.Process) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from raydual.tuning.resources import needs
 from raydual.tuning.space import build_search
-from tests.cluster.heads import RAY, Head, free_port, head
+from tests.cluster.heads import Head, free_port, head, listed
 
 pytestmark = pytest.mark.slow
 
@@ -83,17 +83,6 @@ def growing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     ) as found:
         found.environment["RAY_ADDRESS"] = found.address
         yield found
-
-
-def listed(head: Head, what: str) -> list[dict]:
-    """Return what `ray list` says, with what is gone by now."""
-    done = head.run(
-        RAY, "list", what, f"--address={head.dashboard}", "--detail", "--format=json",
-        "--limit=1000",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    start = done.stdout.find("[")
-    return json.loads(done.stdout[start:]) if start >= 0 else []
 
 
 def wait_until_alone(head: Head) -> None:
