@@ -33,6 +33,8 @@ def train_worker(setup: dict[str, Any]) -> None:
     def on_stage(stage: str) -> None:
         if ranks > 1:
             desk.enters.remote(rank, stage)
+        if rank == 0 and (watching := setup.get("on_stage")) is not None:
+            watching(stage)
 
     for result in run_training(
         config,
