@@ -25,9 +25,10 @@ from raydual.data.formats import synthetic
 from raydual.data.schema import shards, write_dataset
 from raydual.data.storage import absolute
 from raydual.errors import ConfigError, RaydualError, TrainingError
+from raydual.version import __version__
 
 SYNTHETIC = "synthetic"
-FIRST_ROUND = "machine"
+ONCE = "machine"
 """The table that is measured once: what it says does not depend on the load."""
 
 
@@ -43,7 +44,7 @@ def bench(
         TrainingError: a row could not be measured.
     """
     chosen = rows(only, device)
-    plan = [(n, row) for n in range(rounds) for row in chosen if n == 0 or row.table != FIRST_ROUND]
+    plan = [(n, row) for n in range(rounds) for row in chosen if n == 0 or row.table != ONCE]
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="raydual-bench-") as scratch, _bar() as bar:
         task = bar.add_task("drawing images", total=len(plan) + 1)
@@ -51,12 +52,13 @@ def bench(
         config = with_values(config, {"data.path": _dataset(config, iterations, Path(scratch))})
         found: dict[Row, list[dict[str, Any]]] = {row: [] for row in chosen}
         for number, row in plan:
-            about = row.table if row.table == FIRST_ROUND else f"{row.table}: {row.name}"
+            about = row.table if row.table == ONCE else f"{row.table}: {row.name}"
             bar.update(task, advance=1, description=about)
-            folder = Path(scratch) / f"{number}-{len(found[row])}-{chosen.index(row)}"
+            folder = Path(scratch) / f"{number}-{chosen.index(row)}"
             found[row].append(measure(row, config, device, folder))
         bar.update(task, advance=1)
     settings = {
+        "code": code(),
         "date": f"{datetime.datetime.now():%Y-%m-%d %H:%M}",
         "trunk": config.model.trunk,
         "image_size": config.data.image_size,
@@ -138,6 +140,19 @@ def check_out(out: Path | None) -> None:
     """
     if out is not None and (not out.absolute().parent.is_dir() or out.is_dir()):
         raise ConfigError(f"--out: got {out}; expected a file in a folder that is there")
+
+
+def code() -> str:
+    """Return the version, and the commit where this is a checkout."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return __version__
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True)
+    except OSError:  # no git
+        return __version__
+    return f"{__version__} ({done.stdout.strip() or 'unknown commit'})"
 
 
 def _dataset(config: Config, iterations: int, scratch: Path) -> str:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream, read_splits
-from raydual.data.examples import Batch, Encoder, collate
+from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
 from raydual.data.loading import Preparation, Sample, load_unit
 from raydual.data.plan import Unit, shuffled
 from raydual.model.prompt import Prompter
@@ -51,7 +51,9 @@ class Rows(IterableDataset):
         self._goals, self._epoch, self._encoder = goals, epoch, encoder or NoInputs()
 
     def __iter__(self) -> Iterator[Sample]:
-        preparation = Preparation(self.config.data.image_size, self.config.data.order)
+        data, epoch = self.config.data, self._epoch
+        views = (self.config.seed, epoch) if data.augment and epoch != VAL_EPOCH else None
+        preparation = Preparation(data.image_size, data.order, views)
         info = get_worker_info()
         first, step = (info.id, info.num_workers) if info else (0, 1)
         for unit in self._units[first::step]:
@@ -105,10 +107,10 @@ def measure(config: Config, source: str) -> dict[str, Any]:
 def _timed(read: Callable[[int], Iterable[dict[str, Batch]]]) -> dict[str, Any]:
     per_s, per_core = [], []
     for epoch in range(1, EPOCHS + 1):
-        busy, started = cpu_seconds(), time.perf_counter()
+        before, started = cpu_seconds(), time.perf_counter()
         rows = sum(len(next(iter(by_name.values()))) for by_name in read(epoch))
         per_s.append(rows / (time.perf_counter() - started))
-        per_core.append(rows / max(1e-9, cpu_seconds() - busy))
+        per_core.append(rows / busy_seconds(before))
     return {
         "first_rows_per_s": per_s[0],
         "later_rows_per_s": sum(per_s[1:]) / (EPOCHS - 1),
@@ -117,12 +119,21 @@ def _timed(read: Callable[[int], Iterable[dict[str, Batch]]]) -> dict[str, Any]:
     }
 
 
-def cpu_seconds() -> float:
-    """Return the CPU time of this process and of all below it, those that have ended included."""
+def cpu_seconds() -> dict[int, float]:
+    """Return the CPU time of this process and of all below it, by process id.
+
+    Under 0, those of this process's children that have ended.
+    """
     here = psutil.Process()
-    total = 0.0
+    ended = here.cpu_times()
+    found = {0: ended.children_user + ended.children_system}
     for process in (here, *here.children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
+            found[process.pid] = times.user + times.system
+    return found
+
+
+def busy_seconds(before: dict[int, float]) -> float:
+    """Return the CPU time since `cpu_seconds` was asked; what has ended elsewhere is left out."""
+    return sum(now - before.get(pid, 0.0) for pid, now in cpu_seconds().items())

@@ -85,11 +85,12 @@ def headings(found: Mapping[str, Any]) -> list[str]:
     where = machine["gpu"] or f"{machine['cores']} cores of {machine['processor']}"
     flops = found["iteration_flops"]
     return [
-        f"{settings['date']}, {where}; {machine['threads']} thread(s), python {machine['python']}, "
+        f"{settings['date']}, {where}; raydual {settings['code']}, python {machine['python']}, "
         f"torch {machine['torch']}, ray {machine['ray']}, transformers {machine['transformers']}",
         f"trunk {settings['trunk']}, {settings['image_size']} px, batch {settings['batch_size']}, "
-        f"LoRA rank {settings['lora_r']}, {found['dtype']}; 3 epochs of {settings['iterations']} "
-        f"iterations, {settings['rounds']} round(s), {settings['seconds']:.0f} s in all",
+        f"LoRA rank {settings['lora_r']}, {found['dtype']}, {machine['threads']} thread(s)",
+        f"3 epochs of {settings['iterations']} iterations a row, {settings['rounds']} round(s), "
+        f"{settings['seconds']:.0f} s in all",
         f"matrix product: {found['ceiling_flops_per_s'] / 1e9:,.1f} GFLOP/s; an iteration: "
         f"{flops['dual'] / 1e9:,.2f} GFLOP in two passes, {flops['mixed'] / 1e9:,.2f} in one",
     ]

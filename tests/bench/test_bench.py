@@ -24,8 +24,8 @@ COORD = ["coord forward", "coord backward", "coord clip", "coord step"]
 DONE = [name.replace("coord", "done") for name in COORD]
 MIXED = [name.replace("coord", "mixed") for name in COORD]
 SETTINGS = {
-    "date": "2026-01-01 00:00", "trunk": "tiny", "image_size": 96, "batch_size": 8, "lora_r": 0,
-    "device": "cpu", "iterations": 2, "rounds": 1, "seconds": 1.0,
+    "code": "0.1.0", "date": "2026-01-01 00:00", "trunk": "tiny", "image_size": 96,
+    "batch_size": 8, "lora_r": 0, "device": "cpu", "iterations": 2, "rounds": 1, "seconds": 1.0,
 }  # fmt: skip
 MACHINE = {
     "machine": {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from raydual.bench.feed import Rows, loader
+from raydual.bench.feed import Rows, busy_seconds, cpu_seconds, loader
 from raydual.bench.reference import Reference, world_of_one
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream, read_splits
@@ -133,3 +135,15 @@ def test_the_loader_gives_each_row_once_and_pictures_without_inputs(small: Calla
     assert len(rows) == len(set(rows)) == BatchStream(config, None, load_here).train_rows
     assert batches[0]["done"].canvases.shape == (4, 48, 48, 3)
     assert batches[0]["done"].inputs == {}
+
+
+def test_cpu_time_of_children_counts_while_they_run_and_once_they_have_ended() -> None:
+    before = cpu_seconds()
+    burn = "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", burn], stdin=-1, stdout=-1, text=True)
+    assert child.stdout is not None
+    child.stdout.readline()
+    running = busy_seconds(before)
+    child.communicate("end\n")
+    assert running > 0.2  # the system counts in hundredths
+    assert busy_seconds(before) >= running - 0.1
