@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from raydual.cli_bench import bench
 from raydual.cli_count import calibrate, count, evaluate
 from raydual.cli_data import data_app
 from raydual.cli_doctor import doctor
@@ -35,6 +36,7 @@ app.command()(count)
 app.command()(evaluate)
 app.command()(calibrate)
 app.command()(doctor)
+app.command()(bench)
 
 
 def main() -> None:

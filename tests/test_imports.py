@@ -30,8 +30,8 @@ LAYERS = [
     {"training"},
     {"counting"},
     {"tuning"},
-    {"report", "doctor"},
-    {"cli", "cli_count", "cli_data", "cli_doctor", "cli_report", "__main__"},
+    {"report", "doctor", "bench"},
+    {"cli", "cli_bench", "cli_count", "cli_data", "cli_doctor", "cli_report", "__main__"},
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -78,7 +78,7 @@ def test_every_listed_ray_file_is_there() -> None:
     assert all("ray" in {n.split(".")[0] for n in imported(PACKAGE / f)} for f in RAY_FILES)
 
 
-@pytest.mark.parametrize("command", ["train", "tune", "doctor"])
+@pytest.mark.parametrize("command", ["train", "tune", "doctor", "bench"])
 def test_help_loads_neither_torch_nor_ray(command: str) -> None:
     code = (
         "import sys; from raydual.cli import app; "

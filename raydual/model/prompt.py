@@ -40,6 +40,8 @@ class Prompter:
     Attributes:
         grid: rows and columns of image tokens.
         image_size: side in pixels of the square images taken.
+        layout: how its family lays out image tokens.
+        image_settings: of its image processor, as saved.
     """
 
     def __init__(
@@ -52,8 +54,8 @@ class Prompter:
         self.image_size = image_size
         self.grid = layout.grid(image_size)
         self._tokenizer = tokenizer
-        self._image_settings = image_settings
-        self._layout = layout
+        self.image_settings = image_settings
+        self.layout = layout
         self._values = _normalised_values(image_settings)
         self._readout_id = _first_known(tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self._reserved = frozenset(tokenizer.added_tokens_decoder)
@@ -86,7 +88,7 @@ class Prompter:
     def save_pretrained(self, directory: str | Path) -> None:
         """Write tokenizer, chat template and image processor in Hugging Face's layout."""
         self._tokenizer.save_pretrained(directory)
-        settings = json.dumps(self._image_settings, indent=2)
+        settings = json.dumps(self.image_settings, indent=2)
         (Path(directory) / IMAGE_PROCESSOR_FILE).write_text(settings + "\n")
 
     def encode(
@@ -112,12 +114,13 @@ class Prompter:
             raise ValueError(
                 f"images are {images.shape} {images.dtype}, expected {expected} uint8."
             )
-        inputs = self._text_inputs(categories, num_marked)
-        return inputs | self._layout.pixel_inputs(images, self._values)
+        inputs = self.text_inputs(categories, num_marked)
+        return inputs | self.layout.pixel_inputs(images, self._values)
 
-    def _text_inputs(
+    def text_inputs(
         self, categories: Sequence[str], num_marked: Sequence[int]
     ) -> dict[str, Tensor]:
+        """Return what `encode` does, without the pixels."""
         named = [self._category_ids(category) for category in categories]
         counts = [self._count_ids(int(number)) for number in num_marked]
         starts = [self._head + n + c for n, c in zip(named, counts, strict=True)]
@@ -137,8 +140,8 @@ class Prompter:
             "attention_mask": torch.from_numpy(mask),
             "category_mask": torch.from_numpy(category_mask),
         }
-        if self._layout.layout == "packed":
-            first = longest + int((self._tail == self._layout.token_id).argmax())
+        if self.layout.layout == "packed":
+            first = longest + int((self._tail == self.layout.token_id).argmax())
             positions = self._positions(mask, first)
             inputs["position_ids"] = torch.from_numpy(positions)
         return inputs
@@ -161,18 +164,18 @@ class Prompter:
 
     def _template(self) -> tuple[list[int], np.ndarray]:
         """Token ids before the category, and after the number: image, end of turn, readouts."""
-        rendered = _render(self._tokenizer, self._layout.token_id)
+        rendered = _render(self._tokenizer, self.layout.token_id)
         head, _, rest = rendered.partition(" {category}")
         _, _, tail = rest.partition("{num_marked}")
-        placeholder = self._tokenizer.convert_ids_to_tokens(self._layout.token_id)
+        placeholder = self._tokenizer.convert_ids_to_tokens(self.layout.token_id)
         image = placeholder * (self.grid[0] * self.grid[1])
-        if self._layout.layout == "tiled":
+        if self.layout.layout == "tiled":
             image = f"<fake_token_around_image><global-img>{image}<fake_token_around_image>"
         tail_ids = self._ids(tail.replace(placeholder, image))
-        if tail_ids.count(self._layout.token_id) != self.grid[0] * self.grid[1]:
+        if tail_ids.count(self.layout.token_id) != self.grid[0] * self.grid[1]:
             raise ConfigError(
                 f"model.trunk: the tokenizer does not know {placeholder!r} as one token, the "
-                f"image token of {self._layout.family}; give the tokenizer of the same model."
+                f"image token of {self.layout.family}; give the tokenizer of the same model."
             )
         return self._ids(head), np.array(tail_ids + [self._readout_id] * NUM_READOUTS)
 

@@ -202,7 +202,7 @@ class Trunk(nn.Module):
         if self.adapter is not None and self.model.active_adapter != self.adapter:
             self.model.set_adapter(self.adapter)
         with self.model.get_input_embeddings().register_forward_hook(self._put_readouts):
-            hidden = self.model(**inputs, use_cache=False, return_dict=True).last_hidden_state
+            hidden = self._last_hidden(inputs)
         first = (inputs["input_ids"] == self._image_token_id).int().argmax(dim=1)
         cells = torch.arange(self.grid[0] * self.grid[1], device=hidden.device) + first[:, None]
         examples = torch.arange(len(hidden), device=hidden.device)[:, None]
@@ -212,6 +212,12 @@ class Trunk(nn.Module):
         readouts = hidden[:, -NUM_READOUTS:]
         # copies where they would be views, which FSDP does not want of a module
         return Hidden(readouts.clone(), hidden[examples, cells], category.clone())
+
+    def _last_hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+        """(B, L, D): no vocabulary logits, no tuple of all hidden states."""
+        output = self.model(**inputs, use_cache=False, return_dict=True)
+        hidden: Tensor = output.last_hidden_state
+        return hidden
 
     def _pixels(self, values: Tensor) -> Tensor:
         """As the vision tower computes fastest: in its type, colours together for convolutions."""

@@ -149,6 +149,7 @@ def train_epoch(
         progress.waited += time.perf_counter() - before
         if micro is None:
             break
+        on_stage(f"{here}, copying to the device")
         micro = [{name: b.to(model.device) for name, b in batches.items()} for batches in micro]
         where = (stream.config.seed, state.epoch + 1, progress.done, stream.rank)
         torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1)[0]))
@@ -208,9 +209,14 @@ def iteration(
                         figures.setdefault(name, []).append(figure)
                 on_stage(f"backward pass of {objective.name}")
                 loss.backward()
+        on_stage(f"gradients of {objective.name}")
         cosine.see(optimizer)
-        norm = optimizer.step()
+        on_stage(f"clipping of {objective.name}")
+        norm = optimizer.clip()
+        on_stage(f"step of {objective.name}")
+        optimizer.step()
         figures[f"grad_norm_{objective.name}"] = [(norm[None], torch.ones_like(norm[None]))]
+    on_stage("figures")
     cosine.next_iteration()
     watch.next_iteration()
     return {name: _joined(parts) for name, parts in figures.items()}

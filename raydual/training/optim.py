@@ -52,15 +52,24 @@ class TaskOptimizer:
         """The trunk's learning rate at the next step."""
         return self._lr(self._sections[0])
 
-    def step(self) -> Tensor:
-        """Clip, update, advance the schedule, drop the gradients; return the norm as it was."""
-        norm = self._clip()
+    def clip(self) -> Tensor:
+        """Clip the gradients together; return their norm as it was; a collective where sharded."""
+        groups = [group["params"] for group in self.optimizer.param_groups]
+        # the trunk's apart from the heads': it may be sharded
+        gradients = [[p.grad for p in group if p.grad is not None] for group in groups]
+        norms = [nn.utils.get_total_norm(parts) for parts in gradients]
+        norm = torch.linalg.vector_norm(torch.stack([everywhere(norm) for norm in norms]))
+        for group in groups:
+            nn.utils.clip_grads_with_norm_(group, self.clip_norm, norm)
+        return norm
+
+    def step(self) -> None:
+        """Update, advance the schedule, drop the gradients."""
         for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
             group["lr"] = self._lr(section)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
-        return norm
 
     def state_dict(self) -> dict[str, Any]:
         """Return moments, whole on rank 0, settings and the schedule's position; a collective."""
@@ -87,16 +96,6 @@ class TaskOptimizer:
         for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
             group["weight_decay"] = section.weight_decay
         self._steps = round(state["steps"] * self._epoch_steps / state["epoch_steps"])
-
-    def _clip(self) -> Tensor:
-        """Clip the gradients together, the trunk's apart from the heads': it may be sharded."""
-        groups = [group["params"] for group in self.optimizer.param_groups]
-        gradients = [[p.grad for p in group if p.grad is not None] for group in groups]
-        norms = [nn.utils.get_total_norm(parts) for parts in gradients]
-        norm = torch.linalg.vector_norm(torch.stack([everywhere(norm) for norm in norms]))
-        for group in groups:
-            nn.utils.clip_grads_with_norm_(group, self.clip_norm, norm)
-        return norm
 
     def _lr(self, section: TaskSection) -> float:
         total = self._epochs * self._epoch_steps

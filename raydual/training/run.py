@@ -53,6 +53,7 @@ def run_training(
         RaydualError: see `fit`, `BatchStream`, `DualTaskCounter.from_config`.
     """
     assert config.run.name is not None
+    on_stage("making the model")
     folder = RunFolder(
         config.run.storage, config.run.name, lambda text: on_event(Note(f"⚠ {text}"))
     )
@@ -82,6 +83,7 @@ def run_training(
     recorder = _Recorder(config, folder, model, stream, on_event, group) if rank == 0 else None
     try:
         for result in fit(model, state, stream, hooks):
+            on_stage(f"saving after epoch {result.epoch}")
             picture = None
             with model.uneven():
                 if recorder is not None:

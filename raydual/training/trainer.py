@@ -35,8 +35,12 @@ RAY_FOLDER = ".ray"
 POLL_S = 0.25
 
 
-def run_on_ray(config: Config, on_event: OnEvent) -> None:
+def run_on_ray(
+    config: Config, on_event: OnEvent, on_stage: Callable[[str], None] | None = None
+) -> None:
     """Train on the cluster that RAY_ADDRESS names, or on one started here for the purpose.
+
+    on_stage: see `Hooks`; pickled, and called in the worker of rank 0 alone.
 
     Raises:
         ConfigError: the cluster cannot hold the workers; nothing has been started.
@@ -49,13 +53,13 @@ def run_on_ray(config: Config, on_event: OnEvent) -> None:
         workers = f"{few} to {most}" if few < most else most
         on_event(Note(f"Starting {workers} worker(s), each {worker_resources(config)}"))
         with _events(on_event) as queue, Interruption() as asked:
-            _fit_beside(config, queue, asked)
+            _fit_beside(config, {"queue": queue, "on_stage": on_stage}, asked)
 
 
-def _fit_beside(config: Config, queue: Queue, asked_to_end: Callable[[], bool]) -> None:
+def _fit_beside(config: Config, channels: dict[str, Any], asked_to_end: Callable[[], bool]) -> None:
     """Run a TorchTrainer in a thread, and tell its workers when the end is asked for here."""
     desk = ray.remote(**_beside_the_driver())(Desk).remote()
-    training = _beside(lambda: _fit(config, {"queue": queue, "desk": desk}))
+    training = _beside(lambda: _fit(config, channels | {"desk": desk}))
     told = False
     while not training.done():
         wait([training], POLL_S)

@@ -32,7 +32,8 @@ def train_worker(setup: dict[str, Any]) -> None:
     # Ray leaves the number unset, and each of several workers would take every core
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
 
-    with _stages(desk, rank) as on_stage:
+    watching = setup.get("on_stage") if rank == 0 else None
+    with _stages(desk, rank, watching) as on_stage:
         for result in run_training(
             config,
             load_with_ray,
@@ -50,8 +51,13 @@ def train_worker(setup: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def _stages(desk: Any, rank: int) -> Iterator[Callable[[str], None]]:
-    """Yield what notes where this rank stands; a thread tells the desk, for that takes time."""
+def _stages(
+    desk: Any, rank: int, watching: Callable[[str], None] | None
+) -> Iterator[Callable[[str], None]]:
+    """Yield what notes where this rank stands; a thread tells the desk, for that takes time.
+
+    watching: called at once with each stage.
+    """
     here, over = "", threading.Event()
 
     def tell() -> None:
@@ -64,6 +70,8 @@ def _stages(desk: Any, rank: int) -> Iterator[Callable[[str], None]]:
     def on_stage(stage: str) -> None:
         nonlocal here
         here = stage
+        if watching is not None:
+            watching(stage)
 
     threading.Thread(target=tell, daemon=True).start()
     try:

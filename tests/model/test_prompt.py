@@ -107,7 +107,7 @@ def test_the_grid_of_every_family(family):
     prompter = Prompter.from_pretrained(str(family[1]), family[0].image_size)
     assert prompter.grid == family[0].grid
     inputs = prompter.encode(_images(1, prompter.image_size), ["x"], [0])
-    placeholders = (inputs["input_ids"] == prompter._layout.token_id).sum()
+    placeholders = (inputs["input_ids"] == prompter.layout.token_id).sum()
     assert placeholders == family[0].grid[0] * family[0].grid[1]
 
 
