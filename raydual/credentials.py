@@ -16,7 +16,9 @@ ADVICE = (
     "GOOGLE_APPLICATION_CREDENTIALS), a profile or the role of the machine"
 )
 
-_USER_AND_PASSWORD = re.compile(r"//[^/?#@]*:[^/?#]*@")
+_USER_AND_PASSWORD = re.compile(r"//[^/?#@]*:[^@]*@")
+"""Also where the password holds a slash or a question mark, as those of AWS may."""
+
 _SECRET_OPTION = re.compile(
     r"[?&;][^=&]*(key|secret|token|password|passwd|signature|credential|sig)[^=&]*=", re.I
 )
@@ -26,5 +28,8 @@ def has_credentials(path: str) -> bool:
     """Whether a path is a URI with a password, or with an option that is named like a secret."""
     if "://" not in path:
         return False
-    plain = unquote(path)
-    return bool(_USER_AND_PASSWORD.search(plain) or _SECRET_OPTION.search(plain))
+    return any(
+        pattern.search(form)
+        for form in (path, unquote(path))
+        for pattern in (_USER_AND_PASSWORD, _SECRET_OPTION)
+    )

@@ -17,6 +17,9 @@ from raydual.training.loop import EpochResult
 SECRET = "wJalrXUtnFEMIK7MDENG"
 LEAKS = [
     f"s3://AKIA:{SECRET}@bucket/runs",
+    f"s3://AKIA:{SECRET}/and/more@bucket/runs",
+    f"s3://AKIA:{SECRET}%2Fand%2Fmore@bucket/runs",
+    f"s3://AKIA:{SECRET}%3Fand%23more@bucket/runs",
     f"s3://AKIA%3A{SECRET}%40bucket@bucket/runs",
     f"s3://bucket/runs?region=eu-west-1&secret_key={SECRET}",
     f"s3://bucket/runs?access_key=AKIA;SessionToken={SECRET}",
