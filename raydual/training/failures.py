@@ -14,6 +14,11 @@ LOST = re.compile(
 )
 """What gloo and NCCL say in a rank when another one is gone."""
 
+NAMED = re.compile(r"[\w.]*(Error|Exception)\b")
+
+TIMED_OUT = re.compile("time(d )?[- ]?out", re.IGNORECASE)
+"""What gloo, NCCL and Ray Train say in a rank that has waited for another one."""
+
 Stages = Mapping[int, tuple[str, float]]
 """By rank: where it is, and for how many seconds."""
 
@@ -38,13 +43,13 @@ def first_cause(
 
 
 def hang(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float) -> str | None:
-    """Say which rank the others have waited for in vain, or None if they have not.
+    """Say which rank the others have waited for in vain, or None if none says that it timed out.
 
     It is the one that has not moved for longest, and has not complained: those that wait for it
     give up after `timeout_s`.
     """
     still = {rank: age for rank, (_, age) in stages.items() if age >= timeout_s}
-    if not still:
+    if not still or not any(TIMED_OUT.search(str(failure)) for failure in failures.values()):
         return None
     rank = max(still, key=lambda r: (r not in failures, still[r]))
     return (
@@ -54,11 +59,26 @@ def hang(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float
     )
 
 
+def stuck(stages: Stages, timeout_s: float) -> list[str]:
+    """Say of each rank that has not moved for `timeout_s` where it is: a lone one fails nobody."""
+    return [
+        f"rank {rank} has been at {stage} for {age:.0f} s"
+        for rank, (stage, age) in stages.items()
+        if age >= timeout_s
+    ]
+
+
 def why(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float) -> str:
     """Return what the workers have failed of, on one line.
 
     A rank that only lost its connection to another is not the one that failed.
     """
     first = sorted(failures, key=lambda rank: bool(LOST.search(str(failures[rank]))))[0]
-    lines = [line.strip() for line in str(failures[first]).splitlines() if line.strip()]
-    return hang(failures, stages, timeout_s) or f"rank {first}: {lines[-1]}"
+    return hang(failures, stages, timeout_s) or f"rank {first}: {_gist(failures[first])}"
+
+
+def _gist(failure: BaseException) -> str:
+    """Return the last line that names an error, as `RuntimeError: ...`, or else the last one."""
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
+    named = [line for line in lines if NAMED.match(line)]
+    return (named or lines or [type(failure).__name__])[-1]

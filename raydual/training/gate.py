@@ -48,8 +48,9 @@ class Desk:
         """Whether they should."""
         return self._end_asked
 
-    def enters(self, rank: int, stage: str) -> None:
-        """Note where a rank is from now on."""
+    def enters(self, rank: int, ranks: int, stage: str) -> None:
+        """Note where a rank is from now on, and how many there are: others are gone."""
+        self._stages = {r: known for r, known in self._stages.items() if r < ranks}
         self._stages[rank] = (stage, time.monotonic())
 
     def stages(self) -> dict[int, tuple[str, float]]:

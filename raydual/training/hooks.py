@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,8 +11,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-CHECK_EVERY = 20
-"""Iterations from one agreement of several ranks to the next."""
+CHECK_EVERY, CHECK_S = 20, 1.0
+"""Iterations, and seconds, from one agreement of several ranks to the next: what is shorter."""
 
 
 class Request(IntEnum):
@@ -39,18 +40,35 @@ class Hooks:
     requested: Callable[[], Request] = lambda: Request.NOTHING
 
 
-def agreed(
-    requested: Callable[[], Request], done: int, last: bool, device: torch.device
-) -> Request:
-    """Return the largest request of any rank.
+class Agreement:
+    """When ranks ask each other what is requested: a collective, and not free.
 
-    A collective, and not free: several ranks ask every `CHECK_EVERY` iterations only, and after
-    the last of an epoch.
+    Without ranks it is asked after every iteration. Ranks do so before and after the first of an
+    epoch, after the last, and between them about every `CHECK_S`, or `CHECK_EVERY` iterations.
     """
-    if not dist.is_initialized():
-        return requested()
-    if done % CHECK_EVERY and not last:
-        return Request.NOTHING
-    largest = torch.tensor(int(requested()), device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return Request(int(largest))
+
+    def __init__(self, requested: Callable[[], Request], device: torch.device) -> None:
+        self._requested, self._device = requested, device
+        self._next = 0
+        self._asked: tuple[int, float] | None = None
+
+    def reached(self, done: int, last: bool) -> Request:
+        """Return the largest request of any rank, after `done` iterations of an epoch."""
+        if not dist.is_initialized():
+            return self._requested()
+        if done < self._next and not last:
+            return Request.NOTHING
+        asked = torch.tensor([int(self._requested()), -self._pace(done)], device=self._device)
+        dist.all_reduce(asked, dist.ReduceOp.MAX)
+        request, fewest = asked.tolist()
+        self._next = 0 if last else done - fewest
+        return Request(request)
+
+    def _pace(self, done: int) -> int:
+        """Return how many iterations take `CHECK_S`, by those since the last time."""
+        now, before = time.monotonic(), self._asked
+        self._asked = (done, now)
+        if before is None or done <= before[0]:
+            return 1
+        each = (now - before[1]) / (done - before[0])
+        return max(1, min(CHECK_EVERY, int(CHECK_S / each)))

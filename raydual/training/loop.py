@@ -26,7 +26,7 @@ from raydual.tasks import TASKS, Objective, objectives
 from raydual.training.count_check import CountCheck
 from raydual.training.early_stopping import EarlyStopping
 from raydual.training.events import EpochResult
-from raydual.training.hooks import CHECK_EVERY, Hooks, Request, agreed
+from raydual.training.hooks import CHECK_EVERY, Agreement, Hooks, Request
 from raydual.training.optim import TaskOptimizer
 from raydual.training.parallel import ParallelCounter, sum_over_ranks, world_size
 from raydual.training.progress import Progress
@@ -79,13 +79,14 @@ def fit(
     count_check = CountCheck(stream)
     progress = _resumed(state, stream, model.device)
     ahead = stream.train(state.epoch + 1, progress.legs)
+    agreement = Agreement(hooks.requested, model.device)
     try:
         while True:
             epoch = state.epoch + 1
             for done in train_epoch(model, state, stream, ahead, progress, hooks.on_stage):
                 hooks.on_progress(epoch, done, progress.iterations)
                 last = done == progress.iterations
-                request = agreed(hooks.requested, done, last, model.device)
+                request = agreement.reached(done, last)
                 if request or (not last and _is_due(config, done)):
                     progress.watch.check()
                     hooks.on_pause(progress.everywhere())

@@ -107,10 +107,10 @@ def _resume(
 ) -> tuple[ParallelCounter, TrainState]:
     """Start from `latest_checkpoint` where there is one, in the middle of an epoch if it fits."""
     if not folder.has_checkpoint(LATEST):
-        return _start(config, counter, stream, device)
+        return start(config, counter, stream, device)
     with folder.checkpoint(LATEST) as path:
         counter.load_pretrained(path)
-        model, state = _start(config, counter, stream, device)
+        model, state = start(config, counter, stream, device)
         checkpoint.load_state(path, state)
     if not fits(state.parts, stream):
         if stream.rank == 0:
@@ -119,9 +119,10 @@ def _resume(
     return model, state
 
 
-def _start(
+def start(
     config: Config, counter: DualTaskCounter, stream: BatchStream, device: torch.device
 ) -> tuple[ParallelCounter, TrainState]:
+    """Return what a training begins with: the model on its device, optimizers and stoppers."""
     model = ParallelCounter(counter, device)
     goals = objectives(config)
     scale = lr_scale(stream.world_size, max(1, config.scale.max_workers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -22,7 +23,7 @@ from raydual.data.storage import join
 from raydual.training.capacity import check_fits, worker_resources
 from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import EpochResult, Note, OnEvent
-from raydual.training.failures import first_cause
+from raydual.training.failures import first_cause, stuck
 from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
 from raydual.training.restarts import Restarts
@@ -60,12 +61,16 @@ def _fit_beside(config: Config, channels: dict[str, Any], asked_to_end: Callable
     """Run a TorchTrainer in a thread, and tell its workers when the end is asked for here."""
     desk = ray.remote(**_beside_the_driver())(Desk).remote()
     training = _beside(lambda: _fit(config, channels | {"desk": desk}))
-    told = False
+    told, looked = False, time.monotonic()
     while not training.done():
         wait([training], POLL_S)
         if asked_to_end() and not told:
             ray.get(desk.ask_to_end.remote())
             told = True
+        if time.monotonic() - looked > config.scale.timeout_s:
+            looked = time.monotonic()
+            for note in stuck(ray.get(desk.stages.remote()), config.scale.timeout_s):
+                channels["queue"].put(Note(f"⚠ {note}"))
     training.result()
 
 
@@ -134,6 +139,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
         TrainingError: it failed, after `run.max_failures` restarts.
     """
     scale = config.scale
+    os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(scale.timeout_s)  # read by Ray Train
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
         torch_config=TorchConfig(timeout_s=scale.timeout_s),

@@ -33,7 +33,7 @@ def train_worker(setup: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config.scale.cpus_per_worker)))
 
     watching = setup.get("on_stage") if rank == 0 else None
-    with _stages(desk, rank, watching) as on_stage:
+    with _stages(desk, rank, ranks, watching) as on_stage:
         for result in run_training(
             config,
             load_with_ray,
@@ -52,7 +52,7 @@ def train_worker(setup: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _stages(
-    desk: Any, rank: int, watching: Callable[[str], None] | None
+    desk: Any, rank: int, ranks: int, watching: Callable[[str], None] | None
 ) -> Iterator[Callable[[str], None]]:
     """Yield what notes where this rank stands; a thread tells the desk, for that takes time.
 
@@ -65,7 +65,7 @@ def _stages(
         while not over.wait(EVENTS_EVERY_S):
             if here != told:
                 told = here
-                desk.enters.remote(rank, told)
+                desk.enters.remote(rank, ranks, told)
 
     def on_stage(stage: str) -> None:
         nonlocal here

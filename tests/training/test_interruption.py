@@ -103,7 +103,7 @@ def test_a_signal_reaches_the_workers_of_ray_and_other_workers_go_on(small: Call
     public = [name for (ip, _), name in where.items() if ip.removeprefix("::ffff:") != "127.0.0.1"]
     assert len(where) > len(public) <= 1, where
     assert all(name.startswith("ray::RayTrainWorker") for name in public), where
-    assert manifest["iteration"] % 20 == 0 or manifest["iteration"] == 24
+    assert 4 <= manifest["iteration"] <= 24
 
     events: list = []
     launch(resumed(str(folder), None, ["scale.num_workers=0", "train.epochs=1"]), events.append)

@@ -14,8 +14,11 @@ from raydual.tasks import SEPARATE, TASKS, objectives
 from raydual.training.loop import iteration
 from raydual.training.optim import TaskOptimizer, check_ownership, lr_factor
 from raydual.training.parallel import ParallelCounter
+from raydual.training.run import start
 from raydual.training.watch import GradientCosine, Watch
 from tests.training.plain import use_sgd
+
+CPU = torch.device("cpu")
 
 
 def prepared(config: Config) -> tuple[ParallelCounter, dict[str, TaskOptimizer], list, BatchStream]:
@@ -133,3 +136,25 @@ def test_gradient_cosine_by_hand(small: Callable) -> None:
         cosine.see(optimizers[name])
     cosine.next_iteration()
     assert cosine.metrics()["train/grad_cosine"] == pytest.approx(-1.0, abs=1e-4)
+
+
+def test_fewer_workers_than_may_be_take_smaller_steps(small: Callable) -> None:
+    config = small("scale.num_workers=[1,4]", "coord.lr=0.01", "coord.warmup=0")
+    counter = DualTaskCounter.from_config(config)
+    one, all_four = (
+        start(config, counter, BatchStream(config, counter.prompter, load_here, 0, ranks), CPU)[1]
+        for ranks in (1, 4)
+    )
+    assert one.optimizers["coord"].lr == pytest.approx(0.01 / 2)
+    assert all_four.optimizers["coord"].lr == pytest.approx(0.01)
+
+
+def test_with_fewer_workers_the_schedule_goes_on_at_the_same_epoch(small: Callable) -> None:
+    config = small("coord.lr_schedule=cosine", "coord.warmup=0", "train.epochs=4")
+    counter = DualTaskCounter.from_config(config)
+    of_four, of_one = (TaskOptimizer(counter, SEPARATE[0], config, steps) for steps in (10, 40))
+    for _ in range(20):
+        of_four.step()
+    of_one.load_state_dict(of_four.state_dict())
+    assert of_one.lr == pytest.approx(of_four.lr)
+    assert of_one.lr == pytest.approx(config.coord.lr / 2), "half of a cosine"

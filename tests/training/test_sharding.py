@@ -195,7 +195,7 @@ def test_a_run_in_parts_is_saved_whole_and_goes_on_anywhere(
     )
     launch(alone, lambda event: None)
     assert [line["epoch"] for line in history(runs / "parts")] == [1, 2, 3]
-    assert Counter.from_run(runs / "parts").coord.config.scale.strategy
+    assert Counter.from_run(runs / "parts").coord.config.run.name == "parts"
 
 
 def history(run: Path) -> list[dict]:
