@@ -70,7 +70,7 @@ def test_documented_manifest_has_the_image_and_the_packages_of_the_shipped_files
     config = load(None, [f"{key}={value}" for key, value in keys])
     gpus = [group for group in groups if group.get("replicas", 0) >= config.scale.num_workers]
     assert len(gpus) == 1
-    check_fits(config, [{"CPU": 4.0, "GPU": 1.0}] * gpus[0]["replicas"] + [{"CPU": 4.0}])
+    check_fits(config, [{"CPU": 3.0, "GPU": 1.0}] * gpus[0]["replicas"] + [{"CPU": 3.0}])
 
 
 def test_runtime_env_is_what_ray_takes(monkeypatch: pytest.MonkeyPatch) -> None:

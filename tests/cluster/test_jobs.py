@@ -13,8 +13,6 @@ import yaml
 from raydual.training.run_folder import METRICS_FILE
 from tests.cluster.heads import RAY, Head, head, listening
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 TINY = {
     "data.image_size": 48,

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest
-from tests.cluster.heads import OPEN, RAY, Head, head, listed, node
+from tests.cluster.heads import OPEN, Head, head, listed, node
+from tests.cluster.metadata import metadata_service
 
 pytestmark = pytest.mark.slow
 
@@ -106,16 +108,6 @@ def saved_within_an_epoch(folder: Path) -> bool:
     return False
 
 
-def drain(head: Head, node_id: str) -> None:
-    """Announce that a node will be taken away, as autoscalers do for spot nodes."""
-    done = head.run(
-        RAY, "drain-node", f"--address={head.address}", f"--node-id={node_id}",
-        "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=taken away",
-        f"--deadline-remaining-seconds={NOTICE_S}",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-
-
 def test_a_notice_saves_within_its_grace_and_the_training_goes_on_elsewhere(
     big_dataset: str, tmp_path: Path
 ) -> None:
@@ -131,8 +123,13 @@ def test_a_notice_saves_within_its_grace_and_the_training_goes_on_elsewhere(
         )
         lines.until("Epoch 1:")
         (announced, *_) = nodes_of_workers(here)
-        drain(here, announced)
         told = time.monotonic()
+        end = datetime.now(UTC) + timedelta(seconds=NOTICE_S)
+        service = stack.enter_context(metadata_service())
+        service.end = f"{end:%Y-%m-%dT%H:%M:%SZ}"
+        watch = [sys.executable, "-m", "raydual.spot", here.address, announced]
+        said = here.run(*watch, "--metadata", service.url)
+        assert said.returncode == 0, said.stdout
         lines.until("is about to be taken away: saving")
         while not saved_within_an_epoch(folder):
             assert time.monotonic() - told < NOTICE_S
