@@ -9,6 +9,7 @@ undisturbed one, bit for bit, or if a row was lost or trained on twice.
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import signal
@@ -34,9 +35,13 @@ MOMENTS = {
     "validation": ("raydual.training.loop", "validate"),
     "writing weights": ("raydual.model.counter.DualTaskCounter", "save_manifest"),
     "replacing a checkpoint": ("raydual.training.run_folder.RunFolder", "_replace"),
-    "removing the old checkpoint": ("raydual.training.run_folder.RunFolder", "_remove"),
 }
 """What is about to be called, in which module or class, when a kill strikes."""
+
+BETWEEN = "between two checkpoints"
+"""When the old one has been removed, and the new one is not in its place yet."""
+
+SAVING = ["writing weights", "replacing a checkpoint", BETWEEN]
 
 
 def schedules(seed: int) -> dict[str, list[Kill]]:
@@ -44,7 +49,7 @@ def schedules(seed: int) -> dict[str, list[Kill]]:
     rng = random.Random(seed)
 
     def kill(how: str, moment: str, epoch: int | None = None) -> Kill:
-        on = 0 if moment in list(MOMENTS)[1:] else rng.randrange(2)
+        on = 0 if moment in SAVING else rng.randrange(2)
         return {"how": how, "moment": moment, "epoch": epoch or rng.randint(1, EPOCHS), "rank": on}
 
     def iteration() -> str:
@@ -56,7 +61,7 @@ def schedules(seed: int) -> dict[str, list[Kill]]:
         kill("kill", "validation"),
         kill("exit", "validation"),
     ]
-    workers += [kill(ways[i % 3], moment) for i, moment in enumerate(list(MOMENTS)[1:])]
+    workers += [kill(ways[i % 3], moment) for i, moment in enumerate(SAVING)]
     workers += [kill(ways[i % 3], iteration(), i % EPOCHS + 1) for i in range(6)]
     driver = [kill("driver", "iteration 1", 1), kill("driver", "replacing a checkpoint", 2)]
     driver += [kill("driver", iteration(), 3), kill("driver", "validation", 4)]
@@ -98,6 +103,7 @@ def sabotaged(setup: dict[str, Any], *, folder: str, kills: list[Kill], driver: 
     loop.iteration = iteration
     for moment, (owner, name) in MOMENTS.items():
         _before(owner, name, partial(strike, moment))
+    _after_a_removal(partial(strike, BETWEEN))
     worker.train_worker(setup)
 
 
@@ -113,6 +119,19 @@ def _before(owner: str, name: str, act: Callable[[], None]) -> None:
         return real(*args, **kwargs)
 
     setattr(place, name, patched)
+
+
+def _after_a_removal(act: Callable[[], None]) -> None:
+    from raydual.training.run_folder import RunFolder
+
+    real = RunFolder._remove
+
+    def patched(self: RunFolder, folder: str) -> None:
+        real(self, folder)
+        if folder.endswith("_checkpoint"):  # and not the new one beside it
+            act()
+
+    RunFolder._remove = patched
 
 
 def _first(marker: Path) -> bool:
@@ -245,8 +264,9 @@ def recoveries(folder: Path, name: str, kills: list[Kill]) -> list[float]:
     """Seconds from each kill to the next iteration that was finished after it."""
     logs = [log.read_text().splitlines() for log in (folder / name).glob("rows_*.jsonl")]
     times = sorted(json.loads(line)["time"] for log in logs for line in log)
-    struck = [(folder / name / f"kill_{n}").stat().st_mtime for n in range(len(kills))]
-    return [min((t for t in times if t > s + 0.5), default=s) - s for s in struck]
+    markers = [folder / name / f"kill_{n}" for n in range(len(kills))]
+    struck = [marker.stat().st_mtime if marker.exists() else math.nan for marker in markers]
+    return [min((t for t in times if t > s + 0.5), default=math.nan) - s for s in struck]
 
 
 def report(folder: Path, plan: dict[str, list[Kill]], failed: dict[str, str]) -> Table:
@@ -258,6 +278,9 @@ def report(folder: Path, plan: dict[str, list[Kill]], failed: dict[str, str]) ->
         complete = all(len(c) == IMAGES for c in rows(folder, name).values())
         if not failed[name] and (lost or not complete):
             failed[name] = "rows lost or doubled"
+        unused = [n for n in range(len(kills)) if not (folder / name / f"kill_{n}").exists()]
+        if not failed[name] and unused:
+            failed[name] = f"kills {unused} never struck"
         if not failed[name] and outcome(folder, name) != alone:
             failed[name] = "other metrics or weights"
         times = recoveries(folder, name, kills)
