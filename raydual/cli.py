@@ -90,8 +90,8 @@ def train(
 
     Every key of the configuration can be given as `key=value`; `--show-config` lists them.
 
-    Ctrl-C and SIGTERM end it after the iteration under way, with a checkpoint to resume from, and
-    exit code 130 or 143; a second Ctrl-C ends it at once.
+    Ctrl-C and SIGTERM end it after an iteration, or about a second of them, with a checkpoint to
+    resume from, and exit code 130 or 143; a second Ctrl-C ends it at once.
 
     Examples:
 
