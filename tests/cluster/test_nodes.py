@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 HEAD_CPUS, NODE_CPUS = 1, 2
 WORKER_CPUS = 1.5  # one a node, and none on the head
-NOTICE_S = 25
+NOTICE_S = 50
 
 
 @pytest.fixture(scope="module")

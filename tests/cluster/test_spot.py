@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from raydual.spot import node_here, notice
+from raydual.spot import MARGIN_S, node_here, notice
 from tests.cluster.metadata import metadata_service
 
 
@@ -37,7 +37,7 @@ def test_ray_is_told_of_the_node_and_of_the_seconds_that_are_left(tmp_path: Path
     assert "=".join(told).startswith(
         "drain-node --address=head:6379 --node-id=ab12 --reason=DRAIN_NODE_REASON_PREEMPTION"
     )
-    assert 60 < int(left) <= 120
+    assert 40 < int(left) <= 120 - MARGIN_S
 
 
 def test_the_node_of_this_machine_is_found_by_its_raylet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -113,3 +114,22 @@ def test_a_signal_reaches_the_workers_of_ray_and_other_workers_go_on(small: Call
     (line,) = deciding(config)
     assert line["epoch"] == 1
     assert read_manifest(folder / "latest_checkpoint")["epoch"] == 1
+
+
+def test_a_worker_that_hangs_is_named_with_its_place(small: Callable) -> None:
+    config = small(*LONG, "scale.num_workers=2", "scale.cpus_per_worker=0.5", "scale.timeout_s=40")
+    folder = Path(config.run.storage) / "r"
+    with training("--config", written(config)) as process:
+        wait_for_checkpoint(process, folder)
+        family = psutil.Process(process.pid).children(recursive=True)
+        workers = [one for one in family if one.name().startswith("ray::RayTrainWorker")]
+        assert len(workers) == 2
+        workers[0].suspend()
+        try:
+            said, _ = process.communicate(timeout=300)
+        finally:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                workers[0].kill()
+    assert process.returncode == 1, said
+    assert re.search(r"rank \d hangs: it has been at epoch \d, iteration \d+, ", said), said
+    assert "Traceback" not in said
