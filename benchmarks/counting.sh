@@ -18,6 +18,12 @@ show() {
     printf '```\n'
 }
 
+show_end() { # of a training: its last epoch
+    printf '\n```console\n$ %s\n...\n' "$*"
+    "$@" 2>&1 | tail -n 9 | sed "s#$PWD#.#g"
+    printf '```\n'
+}
+
 drawn() { # NAME OPTIONS: what is learned from and what is counted, drawn alike from two seeds
     show raydual data synth "$1" --images 9000 --seed 11 --splits 0.94,0.05,0.01 "${@:2}"
     show raydual data synth "$1-unseen" --images 400 --seed 777 --splits 0,0,1 "${@:2}"
@@ -43,7 +49,7 @@ for name in "$@"; do
     *) echo "unknown: $name" >&2 && exit 2 ;;
     esac
     SECONDS=0
-    show raydual train "data.path=$name" "run.name=$name" "${settings[@]}"
+    show_end raydual train "data.path=$name" "run.name=$name" "${settings[@]}"
     printf '\nTrained in %d min %d s.\n' $((SECONDS / 60)) $((SECONDS % 60))
     if $calibrated; then show raydual calibrate "runs/$name" --data "$name"; fi
     show raydual evaluate "runs/$name" --data "$measured"
