@@ -24,7 +24,7 @@ RAY_FILES = {
     "tuning/watch.py",
 }
 LAYERS = [
-    {"errors", "version", "config", "config_tree", "credentials"},
+    {"errors", "version", "config", "config_tree", "credentials", "spot"},
     {"losses", "metrics", "tasks", "data", "model", "training.run_folder"},
     {"counting.closed_loop", "counting.samples"},  # training counts with them too
     {"training"},

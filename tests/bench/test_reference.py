@@ -22,7 +22,7 @@ from raydual.model.counter import DualTaskCounter
 from raydual.tasks import SEPARATE
 from raydual.training.loop import iteration
 from raydual.training.parallel import ParallelCounter
-from raydual.training.run import _start
+from raydual.training.run import start
 from raydual.training.watch import GradientCosine, Watch
 from tests.model.families import FAMILIES, write_checkpoint
 
@@ -99,7 +99,7 @@ def test_only_the_reference_computes_vocabulary_logits_and_all_hidden_states(
     counter, stream, by_name = ours(config)
     vocabulary = counter.trunks["shared"].model.config.get_text_config().vocab_size
     seen = vocabulary_outputs(monkeypatch, vocabulary)
-    model, state = _start(config, counter, stream, CPU)
+    model, state = start(config, counter, stream, CPU)
     watch, cosine = Watch(SEPARATE, 1, stream), GradientCosine()
     iteration(model, state.optimizers, SEPARATE, [by_name], watch, cosine)
     assert not seen
