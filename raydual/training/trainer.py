@@ -13,6 +13,7 @@ from typing import Any
 import ray
 import ray.train
 import ray.train.torch
+from ray.exceptions import RayActorError
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig
 from ray.util.queue import Queue
@@ -133,11 +134,31 @@ def epochs_on_ray(
 
 
 def _fit(config: Config, channels: dict[str, Any]) -> None:
-    """Run a TorchTrainer to its end.
+    """Run a TorchTrainer to its end, and again where a worker was lost while workers started.
+
+    Ray Train (2.60) restarts a training after any other loss, but gives up after that one.
 
     Raises:
         TrainingError: it failed, after `run.max_failures` restarts.
     """
+    left = config.run.max_failures
+    while True:
+        try:
+            _fit_once(config, channels)
+            break
+        except ray.train.TrainingFailedError as error:
+            lost = isinstance(getattr(error, "controller_failure", None), RayActorError)
+            if not (lost and left):
+                failures = getattr(error, "worker_failures", {})
+                stages = ray.get(channels["desk"].stages.remote())
+                raise first_cause(failures, error, stages, config) from error
+            left -= 1
+            what = "a worker was lost while workers started"
+            channels["queue"].put(Note(f"⚠ starting again, {left} restart(s) left: {what}"))
+    RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
+
+
+def _fit_once(config: Config, channels: dict[str, Any]) -> None:
     scale = config.scale
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(scale.timeout_s)  # read by Ray Train
     trainer = ray.train.torch.TorchTrainer(
@@ -157,13 +178,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
             callbacks=[Restarts(config, channels["queue"], channels["desk"])],
         ),
     )
-    try:
-        trainer.fit()
-    except ray.train.TrainingFailedError as error:
-        failures = getattr(error, "worker_failures", {})
-        stages = ray.get(channels["desk"].stages.remote())
-        raise first_cause(failures, error, stages, config) from error
-    RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
+    trainer.fit()
 
 
 @contextlib.contextmanager
