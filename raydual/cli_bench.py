@@ -71,7 +71,7 @@ def bench(
 
     Examples:
 
-    - `raydual bench` takes about five minutes on two cores
+    - `raydual bench` takes minutes
 
     - `raydual bench --only reference,dual --iterations 30 train.batch_size=4`
 

@@ -62,7 +62,7 @@ def node_here() -> str:
 def main(
     address: Annotated[str, typer.Argument(help="of Ray's head, as HOST:6379")],
     node: Annotated[str, typer.Argument(help="the id of the node; that of this machine")] = "",
-    metadata: str = METADATA,
+    metadata: Annotated[str, typer.Option(help="where AWS answers")] = METADATA,
 ) -> None:
     """Wait for the notice that this spot machine will be taken away, and tell Ray."""
     while (until := _patient_notice(metadata)) is None:
