@@ -34,11 +34,26 @@ class Gate:
 
 
 class Desk:
-    """Where a driver leaves a request for the ranks, and the ranks leave word of where they are."""
+    """Where a driver leaves a request for the ranks, and the ranks leave word of where they are.
 
-    def __init__(self) -> None:
+    restarts: how many times the training may be started again after a failure.
+    """
+
+    def __init__(self, restarts: int) -> None:
+        self._restarts = restarts
         self._end_asked = False
         self._stages: dict[int, tuple[str, float]] = {}
+
+    def restarts_left(self) -> int:
+        """How many restarts have not been taken."""
+        return self._restarts
+
+    def take_restart(self) -> int | None:
+        """Take one of the restarts; return how many are left, or None if there was none."""
+        if not self._restarts:
+            return None
+        self._restarts -= 1
+        return self._restarts
 
     def ask_to_end(self) -> None:
         """Let the workers end after the iteration under way."""

@@ -27,7 +27,7 @@ from raydual.training.events import EpochResult, Note, OnEvent
 from raydual.training.failures import first_cause, stuck
 from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
-from raydual.training.restarts import Restarts
+from raydual.training.restarts import Leftovers, Restarts
 from raydual.training.run_folder import RunFolder
 from raydual.training.worker import train_worker
 
@@ -60,7 +60,7 @@ def run_on_ray(
 
 def _fit_beside(config: Config, channels: dict[str, Any], asked_to_end: Callable[[], bool]) -> None:
     """Run a TorchTrainer in a thread, and tell its workers when the end is asked for here."""
-    desk = ray.remote(**_beside_the_driver())(Desk).remote()
+    desk = ray.remote(**_beside_the_driver())(Desk).remote(config.run.max_failures)
     training = _beside(lambda: _fit(config, channels | {"desk": desk}))
     told, looked = False, time.monotonic()
     while not training.done():
@@ -110,7 +110,7 @@ def epochs_on_ray(
     """
     queue = Queue(actor_options=_beside_the_driver())
     gate = ray.remote(**_beside_the_driver())(Gate).remote()
-    desk = ray.remote(**_beside_the_driver())(Desk).remote()
+    desk = ray.remote(**_beside_the_driver())(Desk).remote(config.run.max_failures)
 
     def fit() -> None:
         try:
@@ -141,18 +141,18 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
     Raises:
         TrainingError: it failed, after `run.max_failures` restarts.
     """
-    left = config.run.max_failures
+    desk = channels["desk"]
     while True:
         try:
             _fit_once(config, channels)
             break
         except ray.train.TrainingFailedError as error:
             lost = isinstance(getattr(error, "controller_failure", None), RayActorError)
-            if not (lost and left):
+            left = ray.get(desk.take_restart.remote()) if lost else None
+            if left is None:
                 failures = getattr(error, "worker_failures", {})
-                stages = ray.get(channels["desk"].stages.remote())
+                stages = ray.get(desk.stages.remote())
                 raise first_cause(failures, error, stages, config) from error
-            left -= 1
             what = "a worker was lost while workers started"
             channels["queue"].put(Note(f"⚠ starting again, {left} restart(s) left: {what}"))
     RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
@@ -160,6 +160,7 @@ def _fit(config: Config, channels: dict[str, Any]) -> None:
 
 def _fit_once(config: Config, channels: dict[str, Any]) -> None:
     scale = config.scale
+    left = ray.get(channels["desk"].restarts_left.remote())
     os.environ["RAY_TRAIN_COLLECTIVE_TIMEOUT_S"] = str(scale.timeout_s)  # read by Ray Train
     trainer = ray.train.torch.TorchTrainer(
         train_worker,
@@ -173,9 +174,12 @@ def _fit_once(config: Config, channels: dict[str, Any]) -> None:
         run_config=RunConfig(
             name=f"attempt-{time.time_ns()}",
             storage_path=join(join(config.run.storage, str(config.run.name)), RAY_FOLDER),
-            failure_config=FailureConfig(max_failures=config.run.max_failures),
+            failure_config=FailureConfig(max_failures=left),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[Restarts(config, channels["queue"], channels["desk"])],
+            callbacks=[
+                Restarts(config, channels["queue"], channels["desk"]),
+                Leftovers(channels["queue"]),
+            ],
         ),
     )
     trainer.fit()

@@ -44,11 +44,17 @@ def test_a_rank_that_has_not_moved_is_named_while_the_training_goes_on() -> None
 
 
 def test_ranks_of_a_larger_attempt_are_forgotten() -> None:
-    desk = Desk()
+    desk = Desk(restarts=0)
     for rank in range(3):
         desk.enters(rank, 3, "validation")
     desk.enters(0, 1, "waiting for data")
     assert {rank: stage for rank, (stage, _) in desk.stages().items()} == {0: "waiting for data"}
+
+
+def test_a_restart_can_be_taken_once_whoever_takes_it() -> None:
+    desk = Desk(restarts=2)
+    assert [desk.take_restart() for _ in range(4)] == [1, 0, None, None]
+    assert desk.restarts_left() == 0
 
 
 def test_a_rank_that_lost_another_is_not_the_one_that_failed() -> None:

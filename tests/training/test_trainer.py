@@ -14,8 +14,9 @@ from raydual.data.stream import load_with_ray
 from raydual.errors import ConfigError, TrainingError
 from raydual.model.counter import DualTaskCounter
 from raydual.training.capacity import check_fits
-from raydual.training.events import EpochResult, Step
+from raydual.training.events import EpochResult, Note, Step
 from raydual.training.launch import launch, resumed
+from raydual.training.trainer import run_on_ray
 
 
 @pytest.mark.parametrize("augment", [None, (3, 1)])
@@ -60,6 +61,41 @@ def test_an_error_in_a_worker_arrives_as_one_line(cluster: None, small: Callable
     )
     with pytest.raises(TrainingError, match=r"^loss_(coord|done) is not finite in epoch 1, "):
         launch(config, lambda event: None)
+
+
+DIE_ONCE = """
+import os, pathlib, signal
+here, mark = pathlib.Path("/proc/self/cmdline").read_text(), pathlib.Path({mark!r})
+if "RayTrainWorker" in here and not mark.exists():
+    mark.touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+class DiesOnArrival:
+    """Kills the first worker that receives it: a node that goes while workers start does so."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple:
+        return exec, (DIE_ONCE.format(mark=str(self.mark)),)
+
+    def __call__(self, stage: str) -> None:
+        """Never called: what arrives is what exec returns."""
+
+
+def test_a_worker_lost_while_workers_start_costs_a_restart(
+    cluster: None, small: Callable, tmp_path: Path
+) -> None:
+    """And leaves room for the next one: this cluster holds one worker, and Ray Data."""
+    own = ("scale.num_workers=1", "scale.cpus_per_worker=1", "train.epochs=1")
+    config = small(*own, "run.max_failures=1")
+    events: list = []
+    run_on_ray(config, events.append, on_stage=DiesOnArrival(tmp_path / "died"))
+    assert [e.epoch for e in events if isinstance(e, EpochResult)] == [1]
+    notes = [e.text for e in events if isinstance(e, Note) and "starting again" in e.text]
+    assert notes == ["⚠ starting again, 0 restart(s) left: a worker was lost while workers started"]
 
 
 def test_more_workers_than_the_cluster_holds_is_an_error_with_the_arithmetic(
