@@ -12,7 +12,7 @@ train: .venv/installed
 		--checkpoint runs/$(RUN) --out runs/$(RUN)/counted
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist load --maxschedchunk 1
 
 cluster: .venv/installed
 	$(BIN)/python -m pytest tests/cluster -m slow

@@ -13,12 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where processes share the tests: one Ray for all that need it, first; else file by file."""
-    for item in items:
-        ray = "cluster" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("ray" if ray else item.nodeid.split("::")[0]))
+    """Tests that need a Ray take longest: they come first."""
     items.sort(key=lambda item: "cluster" not in getattr(item, "fixturenames", ()))
 
 

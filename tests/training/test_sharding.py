@@ -99,6 +99,9 @@ def test_parts_learn_and_answer_what_the_whole_does(small: Callable, tmp_path: P
             )
             assert len(steps) == 4
             for one, other in zip(steps, own_steps, strict=True):
+                for name in list(one):
+                    if name.startswith("grad_norm"):  # 1e-7 of step 1 was 1.5e-5 of step 3 once
+                        assert other.pop(name) == pytest.approx(one.pop(name), rel=1e-4)
                 assert other == pytest.approx(one, rel=1e-5, abs=1e-6, nan_ok=True)
             assert own_metrics == pytest.approx(metrics, rel=1e-5, abs=1e-6)
             assert ("val/count_mae" in metrics) == bool(config.train.count_every)
