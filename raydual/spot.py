@@ -67,15 +67,24 @@ def main(
     """Wait for the notice that this spot machine will be taken away, and tell Ray."""
     while (until := _patient_notice(metadata)) is None:
         time.sleep(POLL_S)
+    node = node or node_here()
+    while not _told(address, node, until):
+        if datetime.now(UTC) >= until:
+            raise typer.Exit(1)
+        time.sleep(POLL_S)
+
+
+def _told(address: str, node: str, until: datetime) -> bool:
+    """Whether Ray has taken the word that the node ends."""
     left = max(0, int((until - datetime.now(UTC)).total_seconds() - MARGIN_S))
-    subprocess.run(
+    done = subprocess.run(
         [
-            "ray", "drain-node", f"--address={address}", f"--node-id={node or node_here()}",
+            "ray", "drain-node", f"--address={address}", f"--node-id={node}",
             "--reason=DRAIN_NODE_REASON_PREEMPTION", "--reason-message=its spot machine ends",
             f"--deadline-remaining-seconds={left}",
-        ],
-        check=True,
+        ]
     )  # fmt: skip
+    return done.returncode == 0
 
 
 def _patient_notice(metadata: str) -> datetime | None:

@@ -30,7 +30,7 @@ def first_cause(
 
     failures: what workers raised, by rank; error: what Ray Train made of it.
     """
-    for failure in failures.values():
+    for failure in [*failures.values(), getattr(error, "controller_failure", None)]:
         seen: BaseException | None = failure
         while seen is not None:
             if isinstance(seen, RaydualError):
@@ -74,10 +74,10 @@ def why(failures: Mapping[int, BaseException], stages: Stages, timeout_s: float)
     A rank that only lost its connection to another is not the one that failed.
     """
     first = sorted(failures, key=lambda rank: bool(LOST.search(str(failures[rank]))))[0]
-    return hang(failures, stages, timeout_s) or f"rank {first}: {_gist(failures[first])}"
+    return hang(failures, stages, timeout_s) or f"rank {first}: {gist(failures[first])}"
 
 
-def _gist(failure: BaseException) -> str:
+def gist(failure: BaseException) -> str:
     """Return the last line that names an error, as `RuntimeError: ...`, or else the last one."""
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()]
     named = [line for line in lines if NAMED.match(line)]

@@ -48,11 +48,15 @@ class Desk:
         """How many restarts have not been taken."""
         return self._restarts
 
-    def take_restart(self) -> int | None:
-        """Take one of the restarts; return how many are left, or None if there was none."""
-        if not self._restarts:
+    def start_again(self, counts: bool) -> int | None:
+        """Forget where the ranks were, for they are started again; return the restarts left.
+
+        counts: whether this is one of them; None is returned where there was none to take.
+        """
+        if counts and not self._restarts:
             return None
-        self._restarts -= 1
+        self._restarts -= counts
+        self._stages = {}
         return self._restarts
 
     def ask_to_end(self) -> None:

@@ -27,7 +27,7 @@ from raydual.training.events import EpochResult, Note, OnEvent
 from raydual.training.failures import first_cause, stuck
 from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
-from raydual.training.restarts import Leftovers, Restarts
+from raydual.training.restarts import Restarts, can_be_started_again, take_restart
 from raydual.training.run_folder import RunFolder
 from raydual.training.worker import train_worker
 
@@ -134,27 +134,25 @@ def epochs_on_ray(
 
 
 def _fit(config: Config, channels: dict[str, Any]) -> None:
-    """Run a TorchTrainer to its end, and again where a worker was lost while workers started.
+    """Run a TorchTrainer to its end, and again where Ray Train gives up though restarts are left.
 
-    Ray Train (2.60) restarts a training after any other loss, but gives up after that one.
+    It does so (2.60) where a worker is lost just before it begins to train, or the controller is.
 
     Raises:
         TrainingError: it failed, after `run.max_failures` restarts.
     """
-    desk = channels["desk"]
+    desk, queue = channels["desk"], channels["queue"]
     while True:
         try:
             _fit_once(config, channels)
             break
-        except ray.train.TrainingFailedError as error:
-            lost = isinstance(getattr(error, "controller_failure", None), RayActorError)
-            left = ray.get(desk.take_restart.remote()) if lost else None
-            if left is None:
-                failures = getattr(error, "worker_failures", {})
-                stages = ray.get(desk.stages.remote())
-                raise first_cause(failures, error, stages, config) from error
-            what = "a worker was lost while workers started"
-            channels["queue"].put(Note(f"⚠ starting again, {left} restart(s) left: {what}"))
+        except (ray.train.TrainingFailedError, RayActorError) as error:
+            timeout_s = config.scale.timeout_s
+            if can_be_started_again(error) and not take_restart(error, queue, desk, timeout_s):
+                continue
+            stages = ray.get(desk.stages.remote())
+            failures = getattr(error, "worker_failures", {})
+            raise first_cause(failures, error, stages, config) from error
     RunFolder(config.run.storage, str(config.run.name)).remove(RAY_FOLDER)
 
 
@@ -176,10 +174,7 @@ def _fit_once(config: Config, channels: dict[str, Any]) -> None:
             storage_path=join(join(config.run.storage, str(config.run.name)), RAY_FOLDER),
             failure_config=FailureConfig(max_failures=left),
             logging_config=LoggingConfig(log_level="ERROR"),
-            callbacks=[
-                Restarts(config, channels["queue"], channels["desk"]),
-                Leftovers(channels["queue"]),
-            ],
+            callbacks=[Restarts(config, channels["queue"], channels["desk"])],
         ),
     )
     trainer.fit()

@@ -23,8 +23,10 @@ def test_there_is_no_notice_until_there_is() -> None:
 
 
 def test_ray_is_told_of_the_node_and_of_the_seconds_that_are_left(tmp_path: Path) -> None:
+    """And told again where it has not answered."""
     stand_in = tmp_path / "ray"
-    stand_in.write_text(f'#!/bin/sh\necho "$@" > {tmp_path}/told\n')
+    once = f"[ -e {tmp_path}/asked ] || {{ touch {tmp_path}/asked; exit 1; }}"
+    stand_in.write_text(f'#!/bin/sh\n{once}\necho "$@" > {tmp_path}/told\n')
     stand_in.chmod(0o755)
     with metadata_service() as service:
         service.end = f"{datetime.now(UTC) + timedelta(seconds=120):%Y-%m-%dT%H:%M:%SZ}"

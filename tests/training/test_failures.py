@@ -53,8 +53,12 @@ def test_ranks_of_a_larger_attempt_are_forgotten() -> None:
 
 def test_a_restart_can_be_taken_once_whoever_takes_it() -> None:
     desk = Desk(restarts=2)
-    assert [desk.take_restart() for _ in range(4)] == [1, 0, None, None]
+    desk.enters(0, 1, "validation")
+    assert [desk.start_again(counts) for counts in (True, False, True, True, False)] == [
+        1, 1, 0, None, 0,
+    ]  # fmt: skip
     assert desk.restarts_left() == 0
+    assert desk.stages() == {}, "of ranks that are gone"
 
 
 def test_a_rank_that_lost_another_is_not_the_one_that_failed() -> None:

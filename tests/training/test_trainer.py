@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raydual.data.loading import Preparation, load_here
@@ -85,17 +88,44 @@ class DiesOnArrival:
         """Never called: what arrives is what exec returns."""
 
 
+def kill_the_first_worker() -> None:
+    """Kill a worker as soon as it is there: it has yet to join the others."""
+    while True:
+        for process in psutil.process_iter(["name"]):
+            if process.info["name"].startswith("ray::RayTrainW"):
+                process.kill()
+                return
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("before", ["it joins the others", "it begins to train"])
 def test_a_worker_lost_while_workers_start_costs_a_restart(
-    cluster: None, small: Callable, tmp_path: Path
+    cluster: None, small: Callable, tmp_path: Path, before: str
 ) -> None:
     """And leaves room for the next one: this cluster holds one worker, and Ray Data."""
     own = ("scale.num_workers=1", "scale.cpus_per_worker=1", "train.epochs=1")
     config = small(*own, "run.max_failures=1")
     events: list = []
-    run_on_ray(config, events.append, on_stage=DiesOnArrival(tmp_path / "died"))
+    dies = None
+    if before == "it joins the others":
+        threading.Thread(target=kill_the_first_worker, daemon=True).start()
+    else:
+        dies = DiesOnArrival(tmp_path / "died")
+    run_on_ray(config, events.append, on_stage=dies)
     assert [e.epoch for e in events if isinstance(e, EpochResult)] == [1]
-    notes = [e.text for e in events if isinstance(e, Note) and "starting again" in e.text]
-    assert notes == ["⚠ starting again, 0 restart(s) left: a worker was lost while workers started"]
+    (note,) = [e.text for e in events if isinstance(e, Note) and "starting again" in e.text]
+    assert note.startswith(
+        "⚠ starting again, 0 restart(s) left: a worker was lost while workers started: "
+    )
+
+
+def test_workers_that_never_start_end_a_training_without_restarts(
+    cluster: None, small: Callable
+) -> None:
+    config = small("scale.num_workers=1", "scale.cpus_per_worker=1", "train.epochs=1")
+    threading.Thread(target=kill_the_first_worker, daemon=True).start()
+    with pytest.raises(TrainingError, match=r"lost while workers started: .*; no restart is left"):
+        run_on_ray(config, lambda event: None)
 
 
 def test_more_workers_than_the_cluster_holds_is_an_error_with_the_arithmetic(
