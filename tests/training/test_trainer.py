@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -89,12 +90,13 @@ class DiesOnArrival:
 
 
 def kill_the_first_worker() -> None:
-    """Kill a worker as soon as it is there: it has yet to join the others."""
+    """Kill a worker of ours as soon as it is there: it has yet to join the others."""
     while True:
-        for process in psutil.process_iter(["name"]):
-            if process.info["name"].startswith("ray::RayTrainW"):
-                process.kill()
-                return
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.name().startswith("ray::RayTrainW"):
+                    process.kill()
+                    return
         time.sleep(0.02)
 
 
