@@ -33,9 +33,6 @@ from raydual.training.progress import Progress
 from raydual.training.validation import check_finite, validate
 from raydual.training.watch import GradientCosine, Watch
 
-AHEAD = 20
-"""Iterations before the end of an epoch at which the next one's data begins to be read."""
-
 
 @dataclass
 class TrainState:
@@ -81,16 +78,14 @@ def fit(
         return
     count_check = CountCheck(stream)
     progress = _resumed(state, stream, model.device)
-    reading = [stream.train(state.epoch + 1, progress.legs)]
+    ahead = stream.train(state.epoch + 1, progress.legs)
     agreement = Agreement(hooks.requested, model.device)
     try:
         while True:
             epoch = state.epoch + 1
-            for done in train_epoch(model, state, stream, reading[0], progress, hooks.on_stage):
+            for done in train_epoch(model, state, stream, ahead, progress, hooks.on_stage):
                 hooks.on_progress(epoch, done, progress.iterations)
                 last = done == progress.iterations
-                if len(reading) == 1 and _begins_next(config, epoch, progress):
-                    reading.append(stream.train(epoch + 1))
                 request = agreement.reached(done, last)
                 if request or (not last and _is_due(config, done)):
                     progress.watch.check()
@@ -98,15 +93,15 @@ def fit(
                 if request is Request.END:
                     return
             figures, bad_rows = progress.results(state.optimizers)
+            if epoch < config.train.epochs:
+                ahead = stream.train(epoch + 1)
             hooks.on_stage(f"validation after epoch {epoch}")
             yield _concluded(model, state, stream, count_check, figures, bad_rows)
             if state.finished(config):
                 return
-            reading.pop(0)
             progress = Progress(objectives(config), state.epoch + 1, stream, model.device)
     finally:
-        for batches in reading:
-            batches.close()
+        ahead.close()
 
 
 def _concluded(
@@ -271,12 +266,6 @@ def _at(on_stage: Callable[[str], None], here: str, stage: str) -> None:
 def _joined(parts: list[Weighted]) -> Weighted:
     values, weights = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(weights)
-
-
-def _begins_next(config: Config, epoch: int, progress: Progress) -> bool:
-    """Whether it is time to read the next epoch: Ray Data takes most of a second to begin."""
-    ahead = min(AHEAD, progress.iterations // 2)
-    return epoch < config.train.epochs and progress.done >= progress.iterations - ahead
 
 
 def _is_due(config: Config, done: int) -> bool:

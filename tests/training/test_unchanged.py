@@ -11,11 +11,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from raydual.data.batches import BatchStream
 from raydual.data.loading import load_here
-from raydual.data.prefetch import Prefetched
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import objectives
-from raydual.training.hooks import Hooks
-from raydual.training.loop import AHEAD, fit, iteration
+from raydual.training.loop import iteration
 from raydual.training.run import start
 from raydual.training.watch import GradientCosine, Watch
 from tests.training.runs import history, run
@@ -76,26 +74,3 @@ def test_between_trunk_and_step_nothing_is_read_back(small: Callable, strategy: 
     with reads:
         torch.ones(1).item()
     assert reads.outside_trunks == 1
-
-
-def test_the_next_epoch_is_read_before_this_one_ends(
-    small: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = small("train.max_iterations=null", "train.batch_size=1")
-    counter = DualTaskCounter.from_config(config)
-    stream = BatchStream(config, counter.prompter, load_here)
-    happened: list[tuple[str, int]] = []
-    begin = stream.train
-
-    def spied(epoch: int, *legs: Any) -> Prefetched:
-        happened.append(("reads", epoch))
-        return begin(epoch, *legs)
-
-    monkeypatch.setattr(stream, "train", spied)
-    model, state = start(config, counter, stream, CPU)
-    hooks = Hooks(on_progress=lambda epoch, done, total: happened.append((f"of {epoch}", done)))
-    epochs = [result.epoch for result in fit(model, state, stream, hooks)]
-    assert epochs == [1, 2]
-    reading = [i for i, (what, _) in enumerate(happened) if what == "reads"]
-    assert [happened[i] for i in reading] == [("reads", 1), ("reads", 2)]
-    assert happened[reading[1] - 1] == ("of 1", stream.iterations - AHEAD)
