@@ -78,9 +78,11 @@ def take_restart(error: Exception, queue: Queue, desk: Any, timeout_s: float) ->
         reason = why(failures, stages, timeout_s)
     elif isinstance(error, PreemptionError):
         reason = "a machine is taken away"
-    else:
-        cause = getattr(error, "controller_failure", error)
+    elif isinstance(error, ControllerError):
+        cause = error.controller_failure
         reason = f"a worker was lost while workers started: {gist(cause.__cause__ or cause)}"
+    else:
+        reason = f"the controller of Ray Train was lost: {gist(error)}"
     preempted = isinstance(error, PreemptionError) or any(map(_is_preempted, _causes(error)))
     left = ray.get(desk.start_again.remote(counts=not preempted))
     if left is None:
@@ -97,11 +99,11 @@ def can_be_started_again(error: TrainingFailedError | RayActorError) -> bool:
     return isinstance(error, RayActorError)
 
 
-def _causes(error: Exception) -> list[Exception]:
+def _causes(error: Exception) -> list[BaseException | None]:
     """What an error of Ray Train was made of."""
-    failures = list(getattr(error, "worker_failures", {}).values())
-    failure = getattr(error, "controller_failure", None)
-    return [*failures, *([failure, failure.__cause__] if failure is not None else [])]
+    if isinstance(error, ControllerError):
+        return [error.controller_failure, error.controller_failure.__cause__]
+    return list(getattr(error, "worker_failures", {}).values())
 
 
 def _is_preempted(error: BaseException | None) -> bool:

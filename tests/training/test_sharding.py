@@ -83,6 +83,7 @@ def train_both(rank: int, world: int, trees: list[dict], out: str) -> None:
 def test_parts_learn_and_answer_what_the_whole_does(small: Callable, tmp_path: Path) -> None:
     """21 validation rows: the first rank has 11, the other 10, in batches of 2: 6 and 5."""
     own = ("train.batch_size=2", "coord.clip_norm=5", "scale.num_workers=2")
+    own += ("coord.lr=1e-4", "done.lr=1e-4")
     configs = [
         small(*own, "train.accumulate=2", "train.count_every=1"),
         small(*own, "train.strategy=mixed"),
@@ -99,16 +100,13 @@ def test_parts_learn_and_answer_what_the_whole_does(small: Callable, tmp_path: P
             )
             assert len(steps) == 4
             for one, other in zip(steps, own_steps, strict=True):
-                for name in list(one):
-                    if name.startswith("grad_norm"):  # 1e-7 of step 1 was 1.5e-5 of step 3 once
-                        assert other.pop(name) == pytest.approx(one.pop(name), rel=1e-4)
                 assert other == pytest.approx(one, rel=1e-5, abs=1e-6, nan_ok=True)
             assert own_metrics == pytest.approx(metrics, rel=1e-5, abs=1e-6)
             assert ("val/count_mae" in metrics) == bool(config.train.count_every)
             if rank == 0:
                 for name, tensor in weights.items():
                     torch.testing.assert_close(
-                        own_weights[name], tensor, atol=2e-6, rtol=1e-5, msg=name
+                        own_weights[name], tensor, atol=2e-7, rtol=1e-6, msg=name
                     )
                 assert sum(not torch.equal(before[n], t) for n, t in weights.items()) > 10
 
