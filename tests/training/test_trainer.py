@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
+from ray._private.state import actors
 
 from raydual.data.loading import Preparation, load_here
 from raydual.data.plan import Unit, read_index
@@ -89,15 +90,25 @@ class DiesOnArrival:
         """Never called: what arrives is what exec returns."""
 
 
-def kill_the_first_worker() -> None:
-    """Kill a worker of ours as soon as it is there: it has yet to join the others."""
-    while True:
-        for process in psutil.Process().children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.name().startswith("ray::RayTrainW"):
-                    process.kill()
-                    return
-        time.sleep(0.02)
+def kill_the_next_worker() -> None:
+    """Kill a worker as soon as it has started: it has yet to join the others.
+
+    Before that, Ray itself would start it again; one of an earlier training may still be there.
+    """
+    earlier = set(living_workers())
+
+    def wait_and_kill() -> None:
+        while not (new := [pid for pid in living_workers() if pid not in earlier]):
+            time.sleep(0.02)
+        os.kill(new[0], signal.SIGKILL)
+
+    threading.Thread(target=wait_and_kill, daemon=True).start()
+
+
+def living_workers() -> list[int]:
+    """Return the process of every worker of Ray Train that has started and has not ended."""
+    alive = actors(actor_state_name="ALIVE").values()
+    return [a["Pid"] for a in alive if a["ActorClassName"] == "RayTrainWorker"]
 
 
 @pytest.mark.parametrize("before", ["it joins the others", "it begins to train"])
@@ -110,7 +121,7 @@ def test_a_worker_lost_while_workers_start_costs_a_restart(
     events: list = []
     dies = None
     if before == "it joins the others":
-        threading.Thread(target=kill_the_first_worker, daemon=True).start()
+        kill_the_next_worker()
     else:
         dies = DiesOnArrival(tmp_path / "died")
     run_on_ray(config, events.append, on_stage=dies)
@@ -125,7 +136,7 @@ def test_workers_that_never_start_end_a_training_without_restarts(
     cluster: None, small: Callable
 ) -> None:
     config = small("scale.num_workers=1", "scale.cpus_per_worker=1", "train.epochs=1")
-    threading.Thread(target=kill_the_first_worker, daemon=True).start()
+    kill_the_next_worker()
     with pytest.raises(TrainingError, match=r"lost while workers started: .*; no restart is left"):
         run_on_ray(config, lambda event: None)
 
