@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What each lever gives: the same short training on drawn images among distractors, one thing
 # changed a time, measured by counting images never seen. Prints the table of levers.md.
-#   benchmarks/levers.sh SCRATCH_FOLDER [LEVER...]    # about 4 minutes a lever on two cores
+#   benchmarks/levers.sh SCRATCH_FOLDER [LEVER...]    # 4 epochs a lever
 # One training a lever: what lies within the intervals of the base is not established.
 set -euo pipefail
 mkdir -p "$1"
