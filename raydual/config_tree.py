@@ -119,7 +119,9 @@ class CoordSection(TaskSection):
     """The task that says where the next object is."""
 
     match: Literal["ordered", "nearest"] = Field(
-        "ordered", description="target: the next point in data.order, or the nearest not marked"
+        "ordered",
+        description="target: the next point in data.order; or, whichever objects are marked, the "
+        "nearest one that is not",
     )
 
 

@@ -65,8 +65,9 @@ def collate(
     """Make one example of every sample and put them together.
 
     How many objects are marked, and in training how imperfectly (see `imperfect`), is drawn from
-    (seed, epoch, row id, name of the objective) alone. A sample whose image could not be decoded
-    keeps its place, with no valid target.
+    (seed, epoch, row id, name of the objective) alone. They are the first ones in the order of
+    counting; with `coord.match=nearest`, where any object left is a right answer, they are any. A
+    sample whose image could not be decoded keeps its place, with no valid target.
     """
     mark = config.data.mark
     shown = [_show(sample, objective, config, epoch) for sample in samples]
@@ -85,9 +86,11 @@ def collate(
 def _show(sample: Sample, objective: Objective, config: Config, epoch: int) -> Shown:
     rng = example_rng(config.seed, epoch, sample.id, objective.name)
     marked = objective.sample_marks(len(sample.points), rng, config)
+    anywhere = config.coord.match == "nearest"
+    points = rng.permutation(sample.points) if anywhere else sample.points
     if epoch == VAL_EPOCH:
-        return Shown(sample.points[:marked], sample.points, marked)
-    shown = imperfect(sample.points, marked, config.data.mark, rng)
+        return Shown(points[:marked], points, marked)
+    shown = imperfect(points, marked, config.data.mark, rng)
     return shown._replace(marks=sample.letterbox.clip(shown.marks))
 
 

@@ -52,6 +52,23 @@ def test_targets_are_the_next_point_and_what_is_marked_shows(small: Callable) ->
     assert batch.targets["coord"].valid.tolist() == [1.0] * 8
 
 
+def test_with_nearest_any_objects_are_marked_and_the_others_are_left(small: Callable) -> None:
+    config, encoder = small(*EXACT, "coord.match=nearest"), Prompter.from_pretrained("tiny", 48)
+    one = sample("row", 4)
+    lefts = set()
+    for epoch in range(80):
+        batch = collate([one], COORD_ONLY, encoder, config, epoch)
+        target = batch.targets["coord"]
+        left = target.left[0][target.left_mask[0]]
+        torch.testing.assert_close(target.values[0][target.mask[0]], left)
+        where = {int(np.abs(one.points - point).sum(axis=1).argmin()) for point in left.numpy()}
+        assert len(where) == len(left) == 4 - batch.num_marked[0]
+        assert (batch.canvases[0] != one.pixels).any() == (batch.num_marked[0] > 0)
+        lefts.add(frozenset(where))
+    assert {len(left) for left in lefts} == {1, 2, 3, 4}
+    assert {i for left in lefts if len(left) == 1 for i in left} == {0, 1, 2, 3}
+
+
 def test_rows_without_objects_or_image_have_no_valid_target(small: Callable) -> None:
     config, encoder = small(), Prompter.from_pretrained("tiny", 48)
     samples = [sample("empty", 0), sample("broken", 0, "cut short"), sample("good", 2)]
