@@ -30,7 +30,7 @@ drawn() { # NAME OPTIONS: what is learned from and what is counted, drawn alike 
 }
 
 few=(model.trunk=runs/twenty/best_coord_checkpoint coord.lr=5e-4 done.lr=5e-4 data.augment=true)
-few+=(coord.match=nearest train.epochs=240 coord.patience=120 done.patience=120 train.count_every=20)
+few+=(coord.match=nearest train.epochs=160 coord.patience=120 done.patience=120 train.count_every=20)
 for name in "$@"; do
     printf '\n## %s\n' "$name"
     measured=$name-unseen settings=() calibrated=false

@@ -13,9 +13,10 @@ declare -A levers=(
     [half-of-done-positive]="done.positive_fraction=0.5"
     [nearest]="coord.match=nearest"
     [augmented]="data.augment=true"
+    [dots]="data.mark.style=dots"
     [128-px]="data.image_size=128"
 )
-[ $# -gt 0 ] || set -- base clean-marks half-of-done-positive nearest augmented 128-px calibrated
+[ $# -gt 0 ] || set -- base clean-marks half-of-done-positive nearest augmented dots 128-px calibrated
 run() { "$@" >"$name.log" 2>&1 || { cat "$name.log" >&2 && exit 1; }; }
 row() { # LABEL RUN
     run raydual evaluate "runs/$2" --data unseen
