@@ -4,6 +4,7 @@
 #   benchmarks/levers.sh SCRATCH_FOLDER [LEVER...]    # 4 epochs a lever
 # One training a lever: what lies within the intervals of the base is not established.
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 cd "$1"
 shift
@@ -20,14 +21,7 @@ declare -A levers=(
 run() { "$@" >"$name.log" 2>&1 || { cat "$name.log" >&2 && exit 1; }; }
 row() { # LABEL RUN
     run raydual evaluate "runs/$2" --data unseen
-    python - "$1" "runs/$2/evaluation/evaluation.json" <<'PY'
-import json, sys
-
-figures = json.load(open(sys.argv[2]))
-mae, low, high = (figures[f"count/mae{end}"] for end in ("", "_low", "_high"))
-exact, f1 = figures["count/exact"], figures["loc/f1@10px"]
-print(f"| {sys.argv[1]} | {mae:.2f} [{low:.2f}, {high:.2f}] | {exact:.1%} | {f1:.3f} |", flush=True)
-PY
+    python "$here/count_row.py" "$1" "runs/$2/evaluation/evaluation.json" count/exact:.1% loc/f1@10px:.3f
 }
 
 name=data

@@ -3,8 +3,9 @@
 # the validation images, on which the threshold of done is calibrated too. Prints a table of levers.md.
 #   benchmarks/counting.sh SCRATCH_FOLDER twenty    # what these trainings start from
 #   benchmarks/pear_levers.sh SCRATCH_FOLDER FOLDER_WITH_THE_SOURCES
-# A training that is there already is not run again. 21 images: only large differences say anything.
+# 21 images: only large differences say anything.
 set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
 sources=$(cd "$2" && pwd)
 cd "$1"
 run() { "$@" >"$name.log" 2>&1 || { cat "$name.log" >&2 && exit 1; }; }
@@ -18,15 +19,9 @@ echo "| --- | --- | --- | --- |"
 for lever in coord.match=ordered coord.match=nearest data.image_size=144 data.mark.style=dots; do
     settings+=("$lever")
     name=pears-${lever##*=}
-    [ -d "runs/$name" ] || run raydual train "run.name=$name" "${settings[@]}"
+    run raydual train "run.name=$name" "${settings[@]}"
     run raydual calibrate "runs/$name" --data pears
     run raydual evaluate "runs/$name" --data pears --split val
-    python - "$lever" "runs/$name/evaluation/evaluation.json" <<'PY'
-import json, sys
-
-figures = json.load(open(sys.argv[2]))
-mae, low, high = (figures[f"count/mae{end}"] for end in ("", "_low", "_high"))
-bias, f1 = figures["count/bias"], figures["loc/f1@10px"]
-print(f"| `{sys.argv[1]}` | {mae:.2f} [{low:.2f}, {high:.2f}] | {bias:.1f} | {f1:.3f} |", flush=True)
-PY
+    python "$here/count_row.py" "\`$lever\`" "runs/$name/evaluation/evaluation.json" \
+        count/bias:.1f loc/f1@10px:.3f
 done
