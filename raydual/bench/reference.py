@@ -64,9 +64,6 @@ class FullTrunk(Trunk):
         hidden: Tensor = output.hidden_states[-1]
         return hidden
 
-    def _pixels(self, values: Tensor) -> Tensor:
-        return values.to(next(self.model.parameters()).dtype)
-
 
 class Plain(nn.Module):
     """Trunk and both heads in one module; a pass uses one of the heads."""
@@ -116,7 +113,9 @@ class Processor:
         """Turn marked pictures and their prompts into a model's inputs."""
         categories = [sample.category for sample in batch.samples]
         if self._images is None:
-            return self._prompter.encode(batch.canvases, categories, batch.num_marked)
+            inputs = self._prompter.encode(batch.canvases, categories, batch.num_marked)
+            pixels = inputs.pop("images"), inputs.pop("normalised")
+            return inputs | self._prompter.layout.pixel_inputs(*pixels)
         pictures = [Image.fromarray(canvas) for canvas in batch.canvases]
         images = self._images(images=pictures, do_resize=False, return_tensors="pt")
         return {**self._prompter.text_inputs(categories, batch.num_marked), **images}

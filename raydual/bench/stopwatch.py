@@ -15,6 +15,8 @@ import torch
 from raydual.training.watch import peak_memory
 
 GIB = 2**30
+ALONE = ("waiting for data", "copying to the device", "image features")
+"""Stages that are of no task."""
 _PASS = {"forward pass": "forward", "backward pass": "backward", "clipping": "clip", "step": "step"}
 _ITERATION = re.compile(r"epoch (\d+), iteration (\d+), (.*)")
 
@@ -104,7 +106,7 @@ def phase(stage: str) -> str:
         return f"{of} {_PASS[what]}"
     if what == "processor":
         return "processor"
-    return what if what in ("waiting for data", "copying to the device") else "rest"
+    return what if what in ALONE else "rest"
 
 
 def _span(marks: list[tuple[float, str]], epoch: int) -> tuple[float, float]:

@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from raydual.bench.rows import LOOP, Row
+from raydual.bench.stopwatch import ALONE
 
-FIXED = ("waiting for data", "copying to the device", "processor")
+FIXED = (*ALONE, "processor")
 """Phases that come before the passes of the tasks; "rest" comes after them."""
 
 

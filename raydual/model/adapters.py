@@ -66,6 +66,18 @@ def add_saved_adapters(model: peft.PeftModel, folder: Path) -> str:
     return name
 
 
+def leave_types_to_autocast(model: peft.PeftModel) -> None:
+    """Have adapters take what they are given as it is; outside autocast they then need float32.
+
+    peft makes float32 of it first, which autocast undoes again: two copies at every projection.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    for module in model.modules():
+        if isinstance(module, BaseTunerLayer):
+            module.cast_input_dtype_enabled = False
+
+
 @contextlib.contextmanager
 def _checked(folder: Path) -> Iterator[None]:
     advice = "The checkpoint is incomplete or damaged; use another one."

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers import AutoModel
@@ -76,34 +75,34 @@ class ImageTokens:
             )
         return image_size // cell, image_size // cell
 
-    def pixel_inputs(self, images: np.ndarray, values: np.ndarray) -> dict[str, Tensor]:
+    def pixel_inputs(self, images: Tensor, values: Tensor) -> dict[str, Tensor]:
         """Normalise and lay out a batch, equal to the bit to the family's own image processor.
 
         Args:
             images: (B, S, S, 3) uint8.
-            values: (3, 256) float32: what a pixel of value v becomes in channel c.
+            values: (3, 256) float32 on the same device: what a pixel of value v becomes in
+                channel c.
 
         Returns:
             `pixel_values`, and `image_grid_thw` (B, 3) in the packed layout: patches in time,
             height and width. `pixel_values` is (B * patches, 3 * frames * patch * patch) packed,
             where the patches of a cell follow each other; (B, 1, 3, S, S) tiled; (B, 3, S, S)
-            plain.
+            plain, colours together in memory, as convolutions want them.
         """
         batch, size = images.shape[:2]
+        channels = torch.arange(3, device=images.device, dtype=torch.int32) * values.shape[1]
+        pictures = values.flatten()[images.int() + channels].permute(0, 3, 1, 2)
         if self.layout != "packed":
-            pictures = np.stack([values[c][images[..., c]] for c in range(3)], axis=1)
-            pictures = pictures[:, None] if self.layout == "tiled" else pictures
-            return {"pixel_values": torch.from_numpy(pictures)}
+            return {"pixel_values": pictures[:, None] if self.layout == "tiled" else pictures}
         rows, patch, merge = size // (self.patch * self.merge), self.patch, self.merge
-        cells = images.reshape(batch, rows, merge, patch, rows, merge, patch, 3)
-        cells = cells.transpose(0, 1, 4, 2, 5, 7, 3, 6).reshape(-1, 3, patch, patch)
-        patches = np.empty((len(cells), 3, self.frames, patch, patch), dtype=np.float32)
-        for channel in range(3):
-            patches[:, channel] = values[channel][cells[:, channel]][:, None]
+        cells = pictures.reshape(batch, 3, rows, merge, patch, rows, merge, patch)
+        cells = cells.permute(0, 2, 5, 3, 6, 1, 4, 7)[..., None, :, :]
+        patches = cells.expand(*cells.shape[:6], self.frames, patch, patch)
         side = rows * merge
+        grid = torch.tensor([[1, side, side]], device=images.device)
         return {
-            "pixel_values": torch.from_numpy(patches.reshape(len(cells), -1)),
-            "image_grid_thw": torch.tensor([[1, side, side]]).repeat(batch, 1),
+            "pixel_values": patches.reshape(batch * side * side, -1),
+            "image_grid_thw": grid.repeat(batch, 1),
         }
 
 

@@ -56,7 +56,7 @@ class Prompter:
         self._tokenizer = tokenizer
         self.image_settings = image_settings
         self.layout = layout
-        self._values = _normalised_values(image_settings)
+        self._normalised = _normalised_values(image_settings)
         self._readout_id = _first_known(tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self._reserved = frozenset(tokenizer.added_tokens_decoder)
         self._head, self._tail = self._template()
@@ -94,7 +94,7 @@ class Prompter:
     def encode(
         self, images: np.ndarray, categories: Sequence[str], num_marked: Sequence[int]
     ) -> dict[str, Tensor]:
-        """Prompts and pixels of a batch, left padded: the readout tokens come last.
+        """Prompts and images of a batch, left padded: the readout tokens come last.
 
         Args:
             images: (B, S, S, 3) uint8, S the `image_size`.
@@ -106,8 +106,9 @@ class Prompter:
 
         Returns:
             `input_ids` and `attention_mask`, (B, L) int64; `category_mask` (B, L) bool, the tokens
-            of the category; `pixel_values` in the family's layout; and for the Qwen-VL families
-            `image_grid_thw` (B, 3) and `position_ids` (3, B, L).
+            of the category; `images` as given, a quarter of what they are normalised; the
+            `normalised` (3, 256) float32 of each pixel value; and for the Qwen-VL families
+            `position_ids` (3, B, L).
         """
         expected = (len(categories), self.image_size, self.image_size, 3)
         if images.shape != expected or images.dtype != np.uint8:
@@ -115,12 +116,12 @@ class Prompter:
                 f"images are {images.shape} {images.dtype}, expected {expected} uint8."
             )
         inputs = self.text_inputs(categories, num_marked)
-        return inputs | self.layout.pixel_inputs(images, self._values)
+        return inputs | {"images": torch.from_numpy(images), "normalised": self._normalised}
 
     def text_inputs(
         self, categories: Sequence[str], num_marked: Sequence[int]
     ) -> dict[str, Tensor]:
-        """Return what `encode` does, without the pixels."""
+        """Return what `encode` does, without the images."""
         named = [self._category_ids(category) for category in categories]
         counts = [self._count_ids(int(number)) for number in num_marked]
         starts = [self._head + n + c for n, c in zip(named, counts, strict=True)]
@@ -214,13 +215,13 @@ def _chat_template(source: str, tokenizer: Any) -> str | None:
     return json.loads(path.read_text())["chat_template"] if path.is_file() else None
 
 
-def _normalised_values(settings: dict[str, Any]) -> np.ndarray:
+def _normalised_values(settings: dict[str, Any]) -> Tensor:
     """(3, 256) float32: what each pixel value becomes, by the arithmetic of transformers."""
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8), (3, 1, 256))
     scaled = rescale(ramp, settings["rescale_factor"], input_data_format="channels_first")
     mean, std = settings["image_mean"], settings["image_std"]
     values = normalize(scaled, mean, std, input_data_format="channels_first")
-    return np.ascontiguousarray(values[:, 0], dtype=np.float32)
+    return torch.from_numpy(np.ascontiguousarray(values[:, 0], dtype=np.float32))
 
 
 def _first_known(*ids: int | None) -> int:

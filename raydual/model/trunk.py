@@ -10,7 +10,8 @@ plural, and numbers up to 99. New weights of its language model have a standard 
 not 0.02, for it is to be trained from scratch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,16 +26,21 @@ from raydual.model.adapters import (
     FIRST_ADAPTER,
     add_adapters,
     add_saved_adapters,
+    leave_types_to_autocast,
     load_adapters,
     save_adapters,
     without_adapters,
 )
+from raydual.model.base import BASE_FILE, Base
+from raydual.model.graphs import GraphedDecoder, GraphedTower
 from raydual.model.image_tokens import ImageTokens
 from raydual.model.prompt import NUM_READOUTS
 from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers, resolve
-from raydual.model.vision import take_batches
+from raydual.model.vision import FEATURES, as_returned, features, take_batches
 
 ADAPTER_FOLDER = "adapter"
+GRAPHED_DECODERS = ("qwen2_vl", "qwen2_5_vl")
+GRAPHED_TOWERS = ("qwen2_vl",)
 READOUT_FILE = "readout.safetensors"
 
 _FOR_TRAINING = "Give `tiny`, the id of a model that can be reached, or a whole folder."
@@ -64,19 +70,26 @@ class Trunk(nn.Module):
         hidden_size: D.
         grid: rows and columns of image tokens.
         adapter: name of its adapters under LoRA, where trunks share a base model; None without.
+        base: names the frozen weights under LoRA, where checkpoints need not hold them.
     """
 
     def __init__(
-        self, model: Any, readout: Tensor, image_size: int, adapter: str | None = None
+        self,
+        model: Any,
+        readout: Tensor,
+        image_size: int,
+        adapter: str | None = None,
+        base: Callable[[], Base] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
-        self.adapter = adapter
+        self.adapter, self.base = adapter, base
         self.readout = nn.Parameter(readout)
-        layout = ImageTokens.from_config(model.config)
+        self._layout = layout = ImageTokens.from_config(model.config)
         self.grid = layout.grid(image_size)
         self.hidden_size: int = model.config.get_text_config().hidden_size
-        self._image_token_id = layout.token_id
+        self._decoder: GraphedDecoder | None = None
+        self._tower: GraphedTower | None = None
         if layout.layout == "packed":
             take_batches(model.visual)
 
@@ -120,13 +133,19 @@ class Trunk(nn.Module):
                 config = AutoConfig.from_pretrained(source)
                 model = AutoModel.from_config(config, dtype=dtype)
             else:
-                model = _load_model(source, dtype, trust_remote_code, ConfigError, _FOR_TRAINING)
+                weights = _weights_of(Path(source))[0]
+                model = _load_model(weights, dtype, trust_remote_code, ConfigError, _FOR_TRAINING)
             if (Path(source) / ADAPTER_FOLDER).is_dir():
                 model = load_adapters(model, Path(source) / ADAPTER_FOLDER).merge_and_unload()
             readout = _initial_readout(model, Path(source))
             if adapted:
                 model = add_adapters(model, adapted)
-        trunk = cls(model, readout, image_size, FIRST_ADAPTER if adapted else None)
+        if not adapted:
+            return cls(model, readout, image_size)._checkpointing(gradient_checkpointing)
+        # what a checkpoint of this project starts from may go with its run
+        own = source == str(TINY_FOLDER) or (Path(source) / READOUT_FILE).is_file()
+        base = None if own else cache(partial(Base.of, name_or_path, dtype))
+        trunk = cls(model, readout, image_size, FIRST_ADAPTER, base)
         return trunk._checkpointing(gradient_checkpointing)
 
     @classmethod
@@ -157,20 +176,24 @@ class Trunk(nn.Module):
         if base is not None:
             readout = _read_readout(folder, base.model)
             beside = add_saved_adapters(base.model, folder / ADAPTER_FOLDER)
-            return cls(base.model, readout, image_size, beside)
-        model = _load_model(
-            str(folder), "auto", trust_remote_code, CheckpointError, _FOR_CHECKPOINT
-        )
+            return cls(base.model, readout, image_size, beside, base.base)
+        weights, named = _weights_of(folder)
+        dtype = named.torch_dtype if named else "auto"
+        model = _load_model(weights, dtype, trust_remote_code, CheckpointError, _FOR_CHECKPOINT)
         adapter = None
         if (folder / ADAPTER_FOLDER).is_dir():
             model, adapter = load_adapters(model, folder / ADAPTER_FOLDER), FIRST_ADAPTER
-        trunk = cls(model, _read_readout(folder, model), image_size, adapter)
+        readout = _read_readout(folder, model)
+        trunk = cls(model, readout, image_size, adapter, (lambda: named) if named else None)
         return trunk._checkpointing(gradient_checkpointing)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Write the base model for `AutoModel`, `adapter/` under LoRA, and the readouts.
+        """Write the model for `AutoModel`, or under LoRA `adapter/`, and the readouts.
+
+        Under LoRA the base model is named in `base.json`; it is written too where that would be
+        of no use: of `tiny`, and of a checkpoint of this project.
 
         Args:
             directory: made if it is not there.
@@ -187,25 +210,35 @@ class Trunk(nn.Module):
         if self.adapter is not None:
             save_adapters(model, state, folder / ADAPTER_FOLDER, self.adapter)
             model, state = model.get_base_model(), without_adapters(state)
+        if self.base is not None:
+            self.base().write(folder)
+            model.config.save_pretrained(folder)
+            return
         with quiet_transformers():
             model.save_pretrained(folder, state_dict=state)
 
-    def forward(self, inputs: Mapping[str, Tensor]) -> Hidden:
+    def forward(self, batch: Mapping[str, Tensor]) -> Hidden:
         """Read the last hidden state at the readout, the image and the category's tokens.
 
         Args:
-            inputs: what `Prompter.encode` returns, on the trunk's device.
+            batch: what `Prompter.encode` returns, on the trunk's device; or `pixel_values` in the
+                family's layout instead of its `images`; or what `look` returns.
         """
-        inputs = dict(inputs)
-        named = inputs.pop("category_mask")
-        inputs["pixel_values"] = self._pixels(inputs["pixel_values"])
+        inputs: dict[str, Any] = self._with_pixels(batch)
+        named, ids = inputs.pop("category_mask"), inputs["input_ids"]
+        first = (ids == self._layout.token_id).int().argmax(dim=1)
+        cells = torch.arange(self.grid[0] * self.grid[1], device=ids.device) + first[:, None]
+        examples = torch.arange(len(ids), device=ids.device)[:, None]
         if self.adapter is not None and self.model.active_adapter != self.adapter:
             self.model.set_adapter(self.adapter)
-        with self.model.get_input_embeddings().register_forward_hook(self._put_readouts):
-            hidden = self._last_hidden(inputs)
-        first = (inputs["input_ids"] == self._image_token_id).int().argmax(dim=1)
-        cells = torch.arange(self.grid[0] * self.grid[1], device=hidden.device) + first[:, None]
-        examples = torch.arange(len(hidden), device=hidden.device)[:, None]
+        embeddings = self.model.get_input_embeddings()
+        with embeddings.register_forward_hook(self._put_readouts):
+            if self._decoder is not None and self.training and FEATURES in inputs:
+                seen = inputs[FEATURES][0]
+                embedded = embeddings(ids).index_put((examples, cells), seen)
+                hidden = self._decoder(embedded, inputs["attention_mask"], inputs["position_ids"])
+            else:
+                hidden = self._last_hidden(inputs)
         hidden = hidden.float()
         share = named / named.sum(dim=1, keepdim=True).clamp(min=1)
         category = torch.einsum("bl,bld->bd", share, hidden)
@@ -213,16 +246,50 @@ class Trunk(nn.Module):
         # copies where they would be views, which FSDP does not want of a module
         return Hidden(readouts.clone(), hidden[examples, cells], category.clone())
 
-    def _last_hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+    def _last_hidden(self, inputs: dict[str, Any]) -> Tensor:
         """(B, L, D): no vocabulary logits, no tuple of all hidden states."""
+        if FEATURES in inputs:
+            seen = as_returned(inputs.pop(FEATURES), self._layout)
+            inputs["mm_encoder_outputs"] = {"image": seen}
         output = self.model(**inputs, use_cache=False, return_dict=True)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
-    def _pixels(self, values: Tensor) -> Tensor:
-        """As the vision tower computes fastest: in its type, colours together for convolutions."""
-        values = values.to(next(self.model.parameters()).dtype)
-        return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
+    def look(self, batches: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Run the vision tower once over the images of several batches, without gradients.
+
+        batches: what `forward` takes. Returns them with the features of their images in place of
+        these (see `vision.features`).
+        """
+        model = self.model.get_base_model() if self.adapter else self.model
+        return features(model, [self._with_pixels(batch) for batch in batches], self._tower)
+
+    def prepare_for_training(self, autocast: bool, graphs: bool) -> None:
+        """Change how passes are computed, not what.
+
+        Args:
+            autocast: every pass will be inside `torch.autocast`.
+            graphs: under LoRA, compile `look` and the decoder on what it returns, and run them as
+                CUDA graphs, where the family's are known to allow it.
+        """
+        if autocast and self.adapter is not None:
+            leave_types_to_autocast(self.model)
+        family, model = self._layout.family, self.model
+        if graphs and family in GRAPHED_DECODERS:
+            self._decoder = GraphedDecoder(model.get_decoder())
+        if graphs and family in GRAPHED_TOWERS:
+            tower = model.get_base_model().visual
+            self._tower = GraphedTower(tower, self.grid[0] * self._layout.merge)
+
+    def _with_pixels(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Normalise and lay out images where the trunk is, in its type."""
+        inputs = dict(inputs)
+        if "images" in inputs:
+            images, normalised = inputs.pop("images"), inputs.pop("normalised")
+            inputs |= self._layout.pixel_inputs(images, normalised)
+        if "pixel_values" in inputs:
+            inputs["pixel_values"] = inputs["pixel_values"].to(next(self.model.parameters()).dtype)
+        return inputs
 
     def _put_readouts(self, module: nn.Module, args: tuple[Any, ...], embedded: Tensor) -> Tensor:
         readout = self.readout.to(embedded.dtype).expand(len(embedded), -1, -1)
@@ -257,6 +324,18 @@ def _load_model(
             f"The trunk {source!r} lacks {len(missing)} weights, {missing[0]} first. {advice}"
         )
     return model
+
+
+def _weights_of(folder: Path) -> tuple[str, Base | None]:
+    """Return where the weights of a folder lie: there, or where its base is.
+
+    Raises:
+        CheckpointError: the base is not there any more.
+    """
+    if not (folder / BASE_FILE).is_file():
+        return str(folder), None
+    base = Base.read(folder)
+    return base.folder(), base
 
 
 def _initial_readout(model: Any, folder: Path) -> Tensor:

@@ -1,15 +1,25 @@
-"""The vision towers of the Qwen-VL families, made to take a batch of images at once.
+"""Vision towers: those of the Qwen-VL families made to take a batch of images at once, and
+features that are computed once and used in several passes.
 
-In transformers they attend image by image in a Python loop, and embed patches by a
+In transformers the Qwen-VL towers attend image by image in a Python loop, and embed patches by a
 three-dimensional convolution that has one position. With many small images either takes longer
 than its arithmetic. What is here gives the same numbers up to rounding.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.weak import WeakTensorKeyDictionary
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from raydual.model.image_tokens import ImageTokens
+
+FEATURES = "image_features"
+_PIXELS = ("pixel_values", "image_grid_thw")
+_LENGTHS = WeakTensorKeyDictionary()
 
 # Only to an attention with `flash` in its name does a tower hand over all images together.
 _PACKED = "raydual_flash_packed"
@@ -51,7 +61,7 @@ def _attend(
     query, key, value: (1, heads, N, d), the parts one after the other. cu_seq_lens_q: (parts + 1,)
     where each starts, and N. Returns (1, N, heads, d).
     """
-    lengths = cu_seq_lens_q.diff().tolist()
+    lengths = _lengths(cu_seq_lens_q)
     tensors = (query, key, value)
     if len(set(lengths)) == 1:
         shape = (len(lengths), lengths[0])
@@ -61,3 +71,50 @@ def _attend(
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in tensors), strict=True)
     each = [functional.scaled_dot_product_attention(q, k, v, scale=scaling) for q, k, v in parts]
     return torch.cat(each, dim=2).transpose(1, 2), None
+
+
+def _lengths(starts: Tensor) -> list[int]:
+    """Return how long the parts are; the host waits for the device once, not at every layer."""
+    if starts not in _LENGTHS:
+        _LENGTHS[starts] = starts.diff().tolist()
+    lengths: list[int] = _LENGTHS[starts]
+    return lengths
+
+
+@torch.no_grad()
+def features(
+    model: Any, batches: Sequence[dict[str, Tensor]], tower: Callable[[Tensor], Tensor] | None
+) -> list[dict[str, Tensor]]:
+    """Run a model's tower, or one in its place, over the images of all batches together.
+
+    Returns the batches with `FEATURES`, (levels, B, cells, D), instead of pixels: what the last
+    layer gives, and what the family shows its language model of the layers before it.
+    """
+    pixels = [{name: batch[name] for name in _PIXELS if name in batch} for batch in batches]
+    together = {name: torch.cat([part[name] for part in pixels]) for name in pixels[0]}
+    images = [len(batch["input_ids"]) for batch in batches]
+    if tower is not None:
+        seen = tower(together["pixel_values"]).unflatten(0, (sum(images), -1))[None]
+    else:
+        output = model.get_image_features(**together, return_dict=True)
+        levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+        seen = torch.stack([torch.stack(tuple(level)) for level in levels])
+    parts = seen.split(images, dim=1)
+    return [
+        {name: value for name, value in batch.items() if name not in _PIXELS} | {FEATURES: part}
+        for batch, part in zip(batches, parts, strict=True)
+    ]
+
+
+def as_returned(seen: Tensor, layout: ImageTokens) -> Any:
+    """Turn features (levels, B, cells, D) into what the family's `get_image_features` returns."""
+    last, *others = seen
+    if not others:
+        return BaseModelOutputWithPooling(
+            pooler_output=last if layout.layout == "plain" else last.unbind()
+        )
+    from transformers.models.qwen3_vl import modeling_qwen3_vl
+
+    return modeling_qwen3_vl.BaseModelOutputWithDeepstackFeatures(
+        pooler_output=last.unbind(), deepstack_features=[level.unbind() for level in others]
+    )

@@ -189,6 +189,9 @@ def iteration(
     """
     on_stage("agreement on the batch")
     counts = valid_counts(goals, micro)
+    if model.tower_is_frozen:
+        on_stage("image features")
+        micro = [model.look(batches, goals) for batches in micro]
     figures: dict[str, list[Weighted]] = {}
     for objective in goals:
         optimizer = optimizers[objective.name]

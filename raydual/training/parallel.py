@@ -8,7 +8,8 @@ zeros, with which AdamW would still decay it. Heads are small, and whole on ever
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -21,7 +22,8 @@ from torch.nn.parallel import DistributedDataParallel
 from raydual.config_tree import Config
 from raydual.data.examples import Batch
 from raydual.model.counter import DualTaskCounter
-from raydual.tasks import Task
+from raydual.model.trunk import Trunk
+from raydual.tasks import Objective, Task
 from raydual.training.sharding import Turns, shard, whole
 
 
@@ -38,11 +40,23 @@ class ParallelCounter:
             counter.heads.to(device)
         else:
             counter.to(device)
+            for trunk in counter.trunks.values():
+                assert isinstance(trunk, Trunk)
+                trunk.prepare_for_training(
+                    autocast=self.dtype != torch.float32,
+                    graphs=device.type == "cuda" and self._may_graph(),
+                )
         trunks = counter.trunks.items()
         self._modules: dict[str, nn.Module] = {
             **{f"trunk {name}": m if self._sharded else _wrap(m, device) for name, m in trunks},
             **{f"head {name}": _wrap(m, device) for name, m in counter.heads.items()},
         }
+
+    def _may_graph(self) -> bool:
+        """A graph computes nothing again, and waits for no other rank."""
+        model = self.counter.config.model
+        alone = world_size() == 1 and not model.gradient_checkpointing
+        return alone and model.compile and bool(model.lora.r)
 
     def forward(self, batch: Batch, tasks: Sequence[Task]) -> list[Any]:
         """Run the trunk that the tasks share once, then the head of each; outputs in task order."""
@@ -50,6 +64,29 @@ class ParallelCounter:
         with self.autocast():
             hidden = trunk(batch.inputs)
         return [self._modules[f"head {task.name}"](*hidden) for task in tasks]
+
+    @property
+    def tower_is_frozen(self) -> bool:
+        """Whether `look` may be used: the vision tower is not trained, and whole here."""
+        return bool(self.counter.config.model.lora.r) and not self._sharded
+
+    def look(self, batches: Mapping[str, Batch], goals: Sequence[Objective]) -> dict[str, Batch]:
+        """Run a frozen vision tower once for all objectives.
+
+        Its weights do not change between their steps, and are in the type of its arithmetic.
+        Returns the batches, by objective, with the features of their images in place of these.
+        """
+        by_trunk: dict[str, list[str]] = {}
+        for goal in goals:
+            by_trunk.setdefault(self.counter.trunk_of(goal.tasks[0].name), []).append(goal.name)
+        seen: dict[str, Batch] = {}
+        for name, objectives in by_trunk.items():
+            trunk = self.counter.trunks[name]
+            assert isinstance(trunk, Trunk)
+            inputs = trunk.look([batches[o].inputs for o in objectives])
+            for objective, part in zip(objectives, inputs, strict=True):
+                seen[objective] = replace(batches[objective], inputs=part)
+        return seen
 
     @torch.no_grad()
     def evaluate(self, batch: Batch, task: Task) -> Any:

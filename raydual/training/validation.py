@@ -27,9 +27,12 @@ def validate(
         with model.uneven():
             for by_task in batches:
                 bad.see(by_task)
+                by_task = {name: batch.to(model.device) for name, batch in by_task.items()}
+                if model.tower_is_frozen:
+                    by_task = model.look(by_task, SEPARATE)
                 for objective in SEPARATE:
                     (task,) = objective.tasks
-                    batch = by_task[objective.name].to(model.device)
+                    batch = by_task[objective.name]
                     target = batch.targets[task.name]
                     output = model.evaluate(batch, task)
                     judged = task.criterion(output, target, model.counter.grid)

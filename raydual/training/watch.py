@@ -168,8 +168,8 @@ def _dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
 
 
 def peak_memory(device: torch.device) -> float:
-    """Return the peak memory so far in GiB: of the GPU, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
+    """Return the most memory held so far in GiB: of the GPU, or of this process on a CPU."""
+    if device.type == "cuda":  # what CUDA graphs keep is held, but not allocated
+        return torch.cuda.max_memory_reserved(device) / 2**30
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak * (1 if sys.platform == "darwin" else 1024) / 2**30

@@ -88,7 +88,10 @@ def test_the_losses_are_those_of_raydual(
             expected = (judged.objective * target.valid).sum() / target.valid.sum()
             plain = replace(batch, inputs=reference.processor(bare(batch)))
             got = reference.loss(plain, objective)
-        assert torch.equal(plain.inputs["pixel_values"], batch.inputs["pixel_values"])
+        pixels = counter.prompter.layout.pixel_inputs(
+            batch.inputs["images"], batch.inputs["normalised"]
+        )
+        assert torch.equal(plain.inputs["pixel_values"], pixels["pixel_values"])
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -188,6 +188,26 @@ def test_the_seed_decides_and_the_global_generator_is_left_alone(case, lora):
     assert not torch.equal(first.readout, other.readout)
 
 
+def test_images_looked_at_once_for_two_batches_give_the_same_passes(case):
+    trunk = case.trunk(lora=LORA).train()
+    second = case.prompter.encode(255 - case.images[:2], CATEGORIES[:2], [7, 0])
+    towers: list[int] = []
+    base = trunk.model.get_base_model()
+    tower = next(m for n, m in base.named_children() if "vis" in n)
+    tower.register_forward_hook(lambda *_: towers.append(1))
+    results = []
+    for batches in ([case.inputs, second], trunk.look([case.inputs, second])):
+        for batch in batches:
+            trunk.zero_grad()
+            hidden = trunk(batch)
+            hidden.cells.square().sum().backward()
+            gradients = [p.grad for p in trunk.parameters() if p.requires_grad]
+            results.append([*hidden, *gradients])
+    assert len(towers) == 1 + 2
+    for i in range(2):
+        torch.testing.assert_close(results[i], results[i + 2], atol=1e-4, rtol=1e-4)
+
+
 def test_gradient_checkpointing_changes_no_gradient(case, lora):
     gradients = []
     for wanted in (False, True):

@@ -23,6 +23,7 @@ def case(request, tmp_path_factory):
     )
     prompter = Prompter.from_pretrained(folder, family.image_size)
     inputs = prompter.encode(images, ["circles", "unheard-of things", "日本"], [0, 1234, 56])
+    inputs |= prompter.layout.pixel_inputs(inputs.pop("images"), inputs.pop("normalised"))
     return AutoModel.from_pretrained(folder).eval(), inputs
 
 
