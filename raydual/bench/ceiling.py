@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import time
-from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -83,9 +82,8 @@ def _count(model: ParallelCounter, config: Config, goals: tuple[Objective, ...])
         micro = next(iter(batches))
     finally:
         batches.close()
-    # torch counts no FLOPs of the attention kernel that it has for CPUs
-    counting = sdpa_kernel(SDPBackend.MATH) if model.device.type == "cpu" else nullcontext()
-    with counting, FlopCounterMode(display=False) as counted:
+    # torch counts no FLOPs of its attention kernel for CPUs, and cannot where queries share keys
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counted:
         for by_name in micro:
             for objective in goals:
                 batch = by_name[objective.name].to(model.device)

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from raydual.config_tree import LoraSection
-from raydual.errors import CheckpointError, ConfigError, RaydualError
+from raydual.errors import CheckpointError, ConfigError
 from raydual.model.adapters import (
     FIRST_ADAPTER,
     add_adapters,
@@ -31,20 +31,25 @@ from raydual.model.adapters import (
     save_adapters,
     without_adapters,
 )
-from raydual.model.base import BASE_FILE, Base
+from raydual.model.base import Base
 from raydual.model.graphs import GraphedDecoder, GraphedTower
 from raydual.model.image_tokens import ImageTokens
 from raydual.model.prompt import NUM_READOUTS
-from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers, resolve
+from raydual.model.source import TINY_FOLDER, quiet_transformers, resolve
 from raydual.model.vision import FEATURES, as_returned, features, take_batches
+from raydual.model.weights import (
+    FOR_CHECKPOINT,
+    FOR_TRAINING,
+    READOUT_FILE,
+    initial_readout,
+    load_model,
+    read_readout,
+    weights_of,
+)
 
 ADAPTER_FOLDER = "adapter"
 GRAPHED_DECODERS = ("qwen2_vl", "qwen2_5_vl")
 GRAPHED_TOWERS = ("qwen2_vl",)
-READOUT_FILE = "readout.safetensors"
-
-_FOR_TRAINING = "Give `tiny`, the id of a model that can be reached, or a whole folder."
-_FOR_CHECKPOINT = "The checkpoint is incomplete or damaged; use another one."
 
 
 class Hidden(NamedTuple):
@@ -133,11 +138,11 @@ class Trunk(nn.Module):
                 config = AutoConfig.from_pretrained(source)
                 model = AutoModel.from_config(config, dtype=dtype)
             else:
-                weights = _weights_of(Path(source))[0]
-                model = _load_model(weights, dtype, trust_remote_code, ConfigError, _FOR_TRAINING)
+                weights = weights_of(Path(source))[0]
+                model = load_model(weights, dtype, trust_remote_code, ConfigError, FOR_TRAINING)
             if (Path(source) / ADAPTER_FOLDER).is_dir():
                 model = load_adapters(model, Path(source) / ADAPTER_FOLDER).merge_and_unload()
-            readout = _initial_readout(model, Path(source))
+            readout = initial_readout(model, Path(source))
             if adapted:
                 model = add_adapters(model, adapted)
         if not adapted:
@@ -174,16 +179,16 @@ class Trunk(nn.Module):
                 "give a folder such as runs/NAME/latest_checkpoint."
             )
         if base is not None:
-            readout = _read_readout(folder, base.model)
+            readout = read_readout(folder, base.model)
             beside = add_saved_adapters(base.model, folder / ADAPTER_FOLDER)
             return cls(base.model, readout, image_size, beside, base.base)
-        weights, named = _weights_of(folder)
+        weights, named = weights_of(folder)
         dtype = named.torch_dtype if named else "auto"
-        model = _load_model(weights, dtype, trust_remote_code, CheckpointError, _FOR_CHECKPOINT)
+        model = load_model(weights, dtype, trust_remote_code, CheckpointError, FOR_CHECKPOINT)
         adapter = None
         if (folder / ADAPTER_FOLDER).is_dir():
             model, adapter = load_adapters(model, folder / ADAPTER_FOLDER), FIRST_ADAPTER
-        readout = _read_readout(folder, model)
+        readout = read_readout(folder, model)
         trunk = cls(model, readout, image_size, adapter, (lambda: named) if named else None)
         return trunk._checkpointing(gradient_checkpointing)
 
@@ -300,60 +305,3 @@ class Trunk(nn.Module):
             with quiet_transformers():
                 self.model.gradient_checkpointing_enable({"use_reentrant": False})
         return self
-
-
-def _load_model(
-    source: str,
-    dtype: torch.dtype | str,
-    trust_remote_code: bool,
-    error: type[RaydualError],
-    advice: str,
-) -> Any:
-    """The model at `source` with no weight left to chance; adapters beside it are left alone."""
-    with one_line_errors(f"The trunk {source!r}", error, advice), quiet_transformers():
-        model, report = AutoModel.from_pretrained(
-            source,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise error(
-            f"The trunk {source!r} lacks {len(missing)} weights, {missing[0]} first. {advice}"
-        )
-    return model
-
-
-def _weights_of(folder: Path) -> tuple[str, Base | None]:
-    """Return where the weights of a folder lie: there, or where its base is.
-
-    Raises:
-        CheckpointError: the base is not there any more.
-    """
-    if not (folder / BASE_FILE).is_file():
-        return str(folder), None
-    base = Base.read(folder)
-    return base.folder(), base
-
-
-def _initial_readout(model: Any, folder: Path) -> Tensor:
-    """(3, D) float32: a checkpoint's own, or random ones as large as the token embeddings."""
-    if (folder / READOUT_FILE).is_file():
-        return _read_readout(folder, model)
-    table = model.get_input_embeddings().weight.detach().float()
-    return torch.randn(NUM_READOUTS, table.shape[1]) * table.std()
-
-
-def _read_readout(folder: Path, model: Any) -> Tensor:
-    path = folder / READOUT_FILE
-    with one_line_errors(str(path), CheckpointError, _FOR_CHECKPOINT):
-        readout = load_file(path)["readout"]
-    expected = (NUM_READOUTS, model.config.get_text_config().hidden_size)
-    if readout.shape != expected:
-        raise CheckpointError(
-            f"{path} holds readouts of shape {tuple(readout.shape)}, the trunk beside it takes "
-            f"{expected}: they are of two checkpoints. Use another one."
-        )
-    return readout
