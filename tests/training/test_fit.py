@@ -5,15 +5,18 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from transformers.models.bit.modeling_bit import BitModel
 
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
 from raydual.training.launch import resumed
-from tests.training.runs import history, run, weights
+from raydual.training.parallel import ParallelCounter
+from tests.training.runs import TIMES, history, run, weights
 
 
 @pytest.mark.parametrize("strategy", ["dual", "mixed", "independent"])
@@ -106,6 +109,49 @@ def test_bfloat16_with_adapters_trains(small: Callable) -> None:
     """Arithmetic in bfloat16 on a frozen bfloat16 base; losses stay float32 numbers."""
     (result,) = run(small("model.dtype=bfloat16", "model.lora.r=4", "train.epochs=1"))
     assert result.improved == ["coord", "done"]
+
+
+def test_a_frozen_tower_runs_once_an_iteration_and_changes_no_figure(
+    small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two epochs of two iterations, and their validations; full training runs it every pass."""
+    towers: list[int] = []
+    forward = BitModel.forward
+
+    def counted(self: BitModel, pixels: torch.Tensor, **options: Any) -> Any:
+        if pixels.device.type != "meta":
+            towers.append(len(pixels))
+        return forward(self, pixels, **options)
+
+    monkeypatch.setattr(BitModel, "forward", counted)
+    own = ("model.lora.r=4", "train.max_iterations=2", "train.max_val_batches=1", "log.images=0")
+    once = small("run.name=once", *own)
+    run(once)
+    assert len(towers) == 2 * (2 + 1)
+    monkeypatch.setattr(ParallelCounter, "tower_is_frozen", False)
+    towers.clear()
+    twice = small("run.name=twice", *own)
+    run(twice)
+    assert len(towers) == 2 * (2 * 2 + 2)
+    for one, two in zip(history(once), history(twice), strict=True):
+        names = one.keys() - TIMES
+        assert {n: one[n] for n in names} == pytest.approx({n: two[n] for n in names}, rel=1e-4)
+
+
+def test_adapters_make_no_float32_copies_under_autocast(
+    small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: set[torch.dtype] = set()
+    linear = torch.nn.functional.linear
+
+    def spied(x: torch.Tensor, weight: torch.Tensor, *rest: torch.Tensor) -> torch.Tensor:
+        if weight.shape[0] == 3:
+            given.add(x.dtype)
+        return linear(x, weight, *rest)
+
+    monkeypatch.setattr(torch.nn.functional, "linear", spied)
+    run(small("model.dtype=bfloat16", "model.lora.r=3", "train.max_iterations=1", "train.epochs=1"))
+    assert given == {torch.bfloat16}
 
 
 def corrupted(dataset: str, out: Path, rows: int, split: str = "train") -> str:
