@@ -14,6 +14,7 @@ from raydual.model.adapters import add_adapters
 from raydual.model.counter import DualTaskCounter
 from raydual.model.source import TINY, locate, one_line_errors, quiet_transformers
 from raydual.model.trunk import NUM_READOUTS, Trunk
+from raydual.model.weights import goes_along
 from raydual.tasks import TASKS, objectives
 from raydual.training.parallel import arithmetic
 
@@ -46,7 +47,9 @@ def sized(config: Config) -> Size:
     owned = steps * trained + _count(heads, True)
     trained = copies * trained + _count(heads, True)
     device = torch.device("cuda" if config.scale.use_gpu else "cpu")
-    weights = FLOAT * trained + arithmetic(config, device).itemsize * frozen
+    weights = FLOAT * trained
+    if goes_along(locate(config.model.trunk)):
+        weights += arithmetic(config, device).itemsize * frozen
     # the best of each task, the latest, and for a moment the one that replaces it
     checkpoints = (len(TASKS) + 2) * weights + 2 * 2 * FLOAT * owned
     return Size(trained + frozen, trained, checkpoints)

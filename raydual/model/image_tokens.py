@@ -91,7 +91,8 @@ class ImageTokens:
         """
         batch, size = images.shape[:2]
         channels = torch.arange(3, device=images.device, dtype=torch.int32) * values.shape[1]
-        pictures = values.flatten()[images.int() + channels].permute(0, 3, 1, 2)
+        pictures = values.flatten().index_select(0, (images.int() + channels).flatten())
+        pictures = pictures.view(images.shape).permute(0, 3, 1, 2)
         if self.layout != "packed":
             return {"pixel_values": pictures[:, None] if self.layout == "tiled" else pictures}
         rows, patch, merge = size // (self.patch * self.merge), self.patch, self.merge

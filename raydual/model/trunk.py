@@ -41,6 +41,7 @@ from raydual.model.weights import (
     FOR_CHECKPOINT,
     FOR_TRAINING,
     READOUT_FILE,
+    goes_along,
     initial_readout,
     load_model,
     read_readout,
@@ -147,9 +148,7 @@ class Trunk(nn.Module):
                 model = add_adapters(model, adapted)
         if not adapted:
             return cls(model, readout, image_size)._checkpointing(gradient_checkpointing)
-        # what a checkpoint of this project starts from may go with its run
-        own = source == str(TINY_FOLDER) or (Path(source) / READOUT_FILE).is_file()
-        base = None if own else cache(partial(Base.of, name_or_path, dtype))
+        base = None if goes_along(source) else cache(partial(Base.of, name_or_path, dtype))
         trunk = cls(model, readout, image_size, FIRST_ADAPTER, base)
         return trunk._checkpointing(gradient_checkpointing)
 
@@ -197,8 +196,7 @@ class Trunk(nn.Module):
     ) -> None:
         """Write the model for `AutoModel`, or under LoRA `adapter/`, and the readouts.
 
-        Under LoRA the base model is named in `base.json`; it is written too where that would be
-        of no use: of `tiny`, and of a checkpoint of this project.
+        Under LoRA the base model is named in `base.json`, or written too (see `goes_along`).
 
         Args:
             directory: made if it is not there.

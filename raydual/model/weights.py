@@ -13,7 +13,7 @@ from transformers import AutoModel
 from raydual.errors import CheckpointError, RaydualError
 from raydual.model.base import BASE_FILE, Base
 from raydual.model.prompt import NUM_READOUTS
-from raydual.model.source import one_line_errors, quiet_transformers
+from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers
 
 READOUT_FILE = "readout.safetensors"
 
@@ -55,6 +55,14 @@ def weights_of(folder: Path) -> tuple[str, Base | None]:
         return str(folder), None
     base = Base.read(folder)
     return base.folder(), base
+
+
+def goes_along(source: str) -> bool:
+    """Whether checkpoints under LoRA hold the weights of a folder, not its name.
+
+    Nobody else has those of `tiny`, and those of a run's checkpoint may go with the run.
+    """
+    return source == str(TINY_FOLDER) or (Path(source) / READOUT_FILE).is_file()
 
 
 def initial_readout(model: Any, folder: Path) -> Tensor:
