@@ -30,8 +30,8 @@ drawn() { # NAME OPTIONS: what is learned from and what is counted, drawn alike 
 }
 
 few=(model.trunk=runs/twenty/best_coord_checkpoint coord.lr=5e-4 done.lr=5e-4 data.augment=true)
-few+=(coord.match=nearest data.mark.style=dots data.image_size=144)
-few+=(coord.patience=120 done.patience=120 train.count_every=20)
+few+=(coord.match=nearest data.mark.style=dots)
+few+=(coord.patience=200 done.patience=200 train.count_every=20)
 for name in "$@"; do
     printf '\n## %s\n' "$name"
     measured=$name-unseen settings=() calibrated=false
@@ -41,11 +41,12 @@ for name in "$@"; do
     twenty) drawn "$name" --max-objects 20 && settings=(train.epochs=9) ;;
     pear640)
         show raydual data import coco "$sources/pear640" "$name" --resplit 0.65,0.1,0.25
-        measured=$name settings=("${few[@]}" train.epochs=240) calibrated=true
+        measured=$name settings=("${few[@]}" train.epochs=120 data.image_size=192) calibrated=true
+        settings+=(data.mark.missing=0.15 data.mark.doubled=0.1)
         ;;
     bccd)
         show raydual data import voc "$sources/bccd/BCCD" "$name" --category RBC --min-objects 8
-        measured=$name settings=("${few[@]}" train.epochs=160) calibrated=true
+        measured=$name settings=("${few[@]}" train.epochs=160 data.image_size=144) calibrated=true
         ;;
     *) echo "unknown: $name" >&2 && exit 2 ;;
     esac
