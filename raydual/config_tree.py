@@ -98,8 +98,8 @@ class ModelSection(Section):
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
     compile: bool = Field(
         True,
-        description="on one GPU, of Qwen2-VL under LoRA without gradient_checkpointing: compile "
-        "layers at the first iteration and run them as CUDA graphs",
+        description="on one GPU, of Qwen2-VL under LoRA, without gradient_checkpointing and "
+        "train.accumulate: compile layers at the first iteration and run them as CUDA graphs",
     )
     trust_remote_code: bool = Field(
         False, description="run code that comes with a trunk; to be given again to resume"

@@ -23,6 +23,9 @@ LENGTHS = 32
 MOST = 3
 """How many graphs are captured, each of which keeps memory; batches of other shapes do without."""
 
+WARM_UP = 3
+"""Passes before a capture: what is compiled or allocated lazily must not be inside."""
+
 Graphs = dict[tuple[int, ...], Callable[..., Tensor]]
 
 
@@ -76,7 +79,7 @@ class GraphedTower:
         if shape not in self._graphs and len(self._graphs) < MOST:
             blocks = self._tower.blocks
             run = self._run(pixels)
-            self._graphs[shape] = _captured(lambda: _replayed(run, pixels), run, blocks)
+            self._graphs[shape] = _captured(lambda: _Replay(run, pixels), run, blocks)
         return (self._graphs.get(shape) or self._run(pixels))(pixels)
 
     def _run(self, pixels: Tensor) -> Callable[[Tensor], Tensor]:
@@ -132,25 +135,26 @@ class _Decoder(nn.Module):
         return hidden
 
 
-def _replayed(run: Callable[[Tensor], Tensor], pixels: Tensor) -> Callable[[Tensor], Tensor]:
-    """Capture what has no gradients."""
-    held = pixels.clone()
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            run(held)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = run(held)
+class _Replay:
+    """A pass without gradients as a graph; what the graph reads and writes is kept alive here."""
 
-    def replay(pixels: Tensor) -> Tensor:
-        held.copy_(pixels)
-        graph.replay()
-        return out.clone()
+    def __init__(self, run: Callable[[Tensor], Tensor], pixels: Tensor) -> None:
+        self._run, self._pixels = run, pixels.clone()
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                run(self._pixels)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._out = run(self._pixels)
 
-    return replay
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Return the output for an input of the same shape."""
+        self._pixels.copy_(pixels)
+        self._graph.replay()
+        return self._out.clone()
 
 
 def _captured(

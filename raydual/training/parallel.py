@@ -53,10 +53,13 @@ class ParallelCounter:
         }
 
     def _may_graph(self) -> bool:
-        """A graph computes nothing again, and waits for no other rank."""
-        model = self.counter.config.model
-        alone = world_size() == 1 and not model.gradient_checkpointing
-        return alone and model.compile and bool(model.lora.r)
+        """A graph computes nothing again, waits for no other rank, and adds to no gradient.
+
+        The gradients that it gives lie where those of its next pass will.
+        """
+        config = self.counter.config
+        plain = not config.model.gradient_checkpointing and config.train.accumulate == 1
+        return config.model.compile and bool(config.model.lora.r) and plain and world_size() == 1
 
     def forward(self, batch: Batch, tasks: Sequence[Task]) -> list[Any]:
         """Run the trunk that the tasks share once, then the head of each; outputs in task order."""

@@ -1,5 +1,11 @@
 """What CUDA graphs are captured of, and what happens where they cannot be; no GPU is needed."""
 
+import contextlib
+import gc
+import weakref
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -50,7 +56,7 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "get_rng_state", torch.get_rng_state)
     monkeypatch.setattr(torch.cuda, "set_rng_state", torch.set_rng_state)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
-    monkeypatch.setattr(graphs, "_replayed", refuse)
+    monkeypatch.setattr(graphs, "_Replay", refuse)
     return seen
 
 
@@ -100,3 +106,37 @@ def test_nothing_is_captured_in_evaluation_or_of_whole_images(case, without_gpu)
     with torch.no_grad():
         case.trunk(case.batch)
     assert not without_gpu
+
+
+def test_a_replay_keeps_what_its_graph_reads_and_gives_copies(monkeypatch: pytest.MonkeyPatch):
+    """A graph knows addresses alone: what lies there must not be given back."""
+    captured: list[Callable[[], None]] = []
+
+    class Graph:
+        def replay(self) -> None:
+            captured[-1]()
+
+    stream = SimpleNamespace(wait_stream=lambda other: None)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+
+    def made() -> tuple[Callable[[torch.Tensor], torch.Tensor], weakref.ref]:
+        positions = torch.tensor([10.0, 20.0])
+        kept = weakref.ref(positions)
+
+        def run(pixels: torch.Tensor) -> torch.Tensor:
+            out = pixels + positions
+            captured.append(lambda: torch.add(pixels, kept(), out=out))
+            return out
+
+        return graphs._Replay(run, torch.zeros(2)), kept
+
+    replay, kept = made()
+    gc.collect()
+    assert kept() is not None
+    first, second = replay(torch.tensor([1.0, 2.0])), replay(torch.tensor([3.0, 4.0]))
+    assert first.tolist() == [11.0, 22.0]
+    assert second.tolist() == [13.0, 24.0]

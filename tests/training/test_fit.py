@@ -14,6 +14,7 @@ from transformers.models.bit.modeling_bit import BitModel
 
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
+from raydual.model.counter import DualTaskCounter
 from raydual.training.launch import resumed
 from raydual.training.parallel import ParallelCounter
 from tests.training.runs import TIMES, history, run, weights
@@ -136,6 +137,22 @@ def test_a_frozen_tower_runs_once_an_iteration_and_changes_no_figure(
     for one, two in zip(history(once), history(twice), strict=True):
         names = one.keys() - TIMES
         assert {n: one[n] for n in names} == pytest.approx({n: two[n] for n in names}, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("own", "may"),
+    [
+        ("train.accumulate=1", True),
+        ("train.accumulate=2", False),
+        ("model.gradient_checkpointing=true", False),
+        ("model.compile=false", False),
+        ("model.lora.r=0", False),
+    ],
+)
+def test_graphs_are_for_passes_that_only_compute(small: Callable, own: str, may: bool) -> None:
+    config = small("model.lora.r=4", own)
+    model = ParallelCounter(DualTaskCounter.from_config(config), torch.device("cpu"))
+    assert model._may_graph() == may
 
 
 def test_adapters_make_no_float32_copies_under_autocast(
