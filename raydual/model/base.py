@@ -66,7 +66,7 @@ class Base:
         Raises:
             CheckpointError: they are not there, or have changed.
         """
-        advice = f"put the weights it was trained on there, or name their folder in {BASE_FILE}"
+        advice = "put the weights it was trained on there, or a link to their folder"
         try:
             folder = resolve(self.source)
         except ConfigError:
