@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 PROJECTIONS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 FIRST_ADAPTER = "default"
 WEIGHTS_FILE = "adapter_model.safetensors"
+ADAPTER_FOLDER = "adapter"
+"""Where a checkpoint has its adapters."""
 
 
 def add_adapters(model: Any, lora: LoraSection) -> peft.PeftModel:

@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raydual.errors import CheckpointError, ConfigError
 from raydual.model.source import locate, resolve
 
 BASE_FILE = "base.json"
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-@dataclass(frozen=True)
-class Base:
+class Base(BaseModel):
     """Frozen weights that lie elsewhere.
 
-    source: an absolute folder, or the id of a hub. dtype: "float32" or "bfloat16", what they were
-    computed in. sha256: of their files.
+    source: an absolute folder, or the id of a hub. dtype: what they were computed in. sha256: of
+    their files.
     """
 
+    model_config = ConfigDict(frozen=True, strict=True)
+
     source: str
-    dtype: str
+    dtype: Literal["float32", "bfloat16"]
     sha256: str
 
     @classmethod
@@ -34,7 +34,10 @@ class Base:
         """Name the weights of `model.trunk`; reads them all once."""
         found = locate(name_or_path)
         source = str(Path(found).absolute()) if Path(found).is_dir() else found
-        return cls(source, str(dtype).removeprefix("torch."), _digest(Path(resolve(source))))
+        sha256 = _digest(Path(resolve(source)))
+        name: Literal["float32", "bfloat16"]
+        name = "bfloat16" if dtype == torch.bfloat16 else "float32"
+        return cls(source=source, dtype=name, sha256=sha256)
 
     @classmethod
     def read(cls, folder: Path) -> Base:
@@ -45,20 +48,21 @@ class Base:
         """
         path = folder / BASE_FILE
         try:
-            base = cls(**json.loads(path.read_text()))
-            _DTYPES[base.dtype]
-            return base
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-            raise CheckpointError(f"{path} cannot be read: {error!r}") from None
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            reason = error.errors()[0]["msg"]
+        except OSError as error:
+            reason = str(error)
+        raise CheckpointError(f"{path} cannot be read: {reason}")
 
     def write(self, folder: Path) -> None:
         """Write it into a checkpoint."""
-        (folder / BASE_FILE).write_text(json.dumps(asdict(self), indent=1) + "\n")
+        (folder / BASE_FILE).write_text(self.model_dump_json(indent=1) + "\n")
 
     @property
     def torch_dtype(self) -> torch.dtype:
         """The type of the weights."""
-        return _DTYPES[self.dtype]
+        return torch.bfloat16 if self.dtype == "bfloat16" else torch.float32
 
     def folder(self) -> str:
         """Return where the weights are.

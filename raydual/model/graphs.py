@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,10 @@ MOST = 3
 
 WARM_UP = 3
 """Passes before a capture: what is compiled or allocated lazily must not be inside."""
+
+DECODERS = ("qwen2_vl", "qwen2_5_vl")
+TOWERS = ("qwen2_vl",)
+"""Families whose parts are known to compute the same in a graph."""
 
 Graphs = dict[tuple[int, ...], Callable[..., Tensor]]
 
@@ -51,7 +55,7 @@ class GraphedDecoder:
         shape = tuple(arguments[0].shape)
         if shape not in self._graphs and len(self._graphs) < MOST:
             self._graphs[shape] = _captured(
-                lambda: self._capture(*arguments), self._decoder, self._decoder.layers
+                lambda: self._capture(*arguments), self._decoder, self._decoder.decoder.layers
             )
         return self._graphs.get(shape, self._decoder)(*arguments)[:, padding:]
 
@@ -59,7 +63,7 @@ class GraphedDecoder:
         samples = tuple(a.detach().clone().requires_grad_(a.requires_grad) for a in arguments)
         decoder = _Decoder(self._decoder.decoder)  # what it is given is changed
         graph: Any = torch.cuda.make_graphed_callables(decoder, samples)
-        return cast(Callable[..., Tensor], graph)
+        return graph
 
 
 class GraphedTower:
@@ -117,12 +121,6 @@ class _Decoder(nn.Module):
     def __init__(self, decoder: Any) -> None:
         super().__init__()
         self.decoder = decoder
-
-    @property
-    def layers(self) -> Iterable[nn.Module]:
-        """The layers of the decoder."""
-        layers: Iterable[nn.Module] = self.decoder.layers
-        return layers
 
     def forward(self, embedded: Tensor, mask: Tensor, positions: Tensor) -> Tensor:
         hidden: Tensor = self.decoder(

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
 from raydual.config_tree import LoraSection
-from raydual.errors import CheckpointError, ConfigError
+from raydual.errors import CheckpointError
 from raydual.model.adapters import (
+    ADAPTER_FOLDER,
     FIRST_ADAPTER,
     add_adapters,
     add_saved_adapters,
@@ -32,25 +32,21 @@ from raydual.model.adapters import (
     without_adapters,
 )
 from raydual.model.base import Base
-from raydual.model.graphs import GraphedDecoder, GraphedTower
+from raydual.model.graphs import DECODERS, TOWERS, GraphedDecoder, GraphedTower
 from raydual.model.image_tokens import ImageTokens
 from raydual.model.prompt import NUM_READOUTS
-from raydual.model.source import TINY_FOLDER, quiet_transformers, resolve
+from raydual.model.source import quiet_transformers, resolve
 from raydual.model.vision import FEATURES, as_returned, features, take_batches
 from raydual.model.weights import (
     FOR_CHECKPOINT,
-    FOR_TRAINING,
     READOUT_FILE,
     goes_along,
+    initial_model,
     initial_readout,
     load_model,
     read_readout,
     weights_of,
 )
-
-ADAPTER_FOLDER = "adapter"
-GRAPHED_DECODERS = ("qwen2_vl", "qwen2_5_vl")
-GRAPHED_TOWERS = ("qwen2_vl",)
 
 
 class Hidden(NamedTuple):
@@ -135,14 +131,7 @@ class Trunk(nn.Module):
         dtype = base_dtype if adapted else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            if source == str(TINY_FOLDER):
-                config = AutoConfig.from_pretrained(source)
-                model = AutoModel.from_config(config, dtype=dtype)
-            else:
-                weights = weights_of(Path(source))[0]
-                model = load_model(weights, dtype, trust_remote_code, ConfigError, FOR_TRAINING)
-            if (Path(source) / ADAPTER_FOLDER).is_dir():
-                model = load_adapters(model, Path(source) / ADAPTER_FOLDER).merge_and_unload()
+            model = initial_model(source, dtype, trust_remote_code)
             readout = initial_readout(model, Path(source))
             if adapted:
                 model = add_adapters(model, adapted)
@@ -259,12 +248,12 @@ class Trunk(nn.Module):
         return hidden
 
     def look(self, batches: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """Run the vision tower once over the images of several batches, without gradients.
+        """Run the tower, frozen under LoRA, once over the images of several batches.
 
         batches: what `forward` takes. Returns them with the features of their images in place of
         these (see `vision.features`).
         """
-        model = self.model.get_base_model() if self.adapter else self.model
+        model = self.model.get_base_model()
         return features(model, [self._with_pixels(batch) for batch in batches], self._tower)
 
     def prepare_for_training(self, autocast: bool, graphs: bool) -> None:
@@ -278,9 +267,9 @@ class Trunk(nn.Module):
         if autocast and self.adapter is not None:
             leave_types_to_autocast(self.model)
         family, model = self._layout.family, self.model
-        if graphs and family in GRAPHED_DECODERS:
+        if graphs and family in DECODERS:
             self._decoder = GraphedDecoder(model.get_decoder())
-        if graphs and family in GRAPHED_TOWERS:
+        if graphs and family in TOWERS:
             tower = model.get_base_model().visual
             self._tower = GraphedTower(tower, self.grid[0] * self._layout.merge)
 

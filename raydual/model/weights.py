@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from transformers import AutoModel
+from transformers import AutoConfig, AutoModel
 
-from raydual.errors import CheckpointError, RaydualError
+from raydual.errors import CheckpointError, ConfigError, RaydualError
+from raydual.model.adapters import ADAPTER_FOLDER, load_adapters
 from raydual.model.base import BASE_FILE, Base
 from raydual.model.prompt import NUM_READOUTS
 from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers
@@ -42,6 +43,24 @@ def load_model(
         raise error(
             f"The trunk {source!r} lacks {len(missing)} weights, {missing[0]} first. {advice}"
         )
+    return model
+
+
+def initial_model(source: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
+    """Return the model that a training starts from: of `tiny` a random one.
+
+    Adapters of a checkpoint of this project are merged into its weights.
+
+    Raises:
+        ConfigError: it cannot be read.
+        CheckpointError: it is a damaged checkpoint of this project.
+    """
+    if source == str(TINY_FOLDER):
+        return AutoModel.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
+    folder = Path(source)
+    model = load_model(weights_of(folder)[0], dtype, trust_remote_code, ConfigError, FOR_TRAINING)
+    if (folder / ADAPTER_FOLDER).is_dir():
+        model = load_adapters(model, folder / ADAPTER_FOLDER).merge_and_unload()
     return model
 
 

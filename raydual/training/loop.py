@@ -189,9 +189,7 @@ def iteration(
     """
     on_stage("agreement on the batch")
     counts = valid_counts(goals, micro)
-    if model.tower_is_frozen:
-        on_stage("image features")
-        micro = [model.look(batches, goals) for batches in micro]
+    micro = _looked_at(model, goals, micro, on_stage)
     figures: dict[str, list[Weighted]] = {}
     for objective in goals:
         optimizer = optimizers[objective.name]
@@ -238,6 +236,19 @@ def valid_counts(
     local = [sum(b[o].targets[t].valid.sum() for b in micro) for o, t in keys]
     counts = sum_over_ranks(torch.stack([torch.as_tensor(c) for c in local]))
     return dict(zip(keys, counts.clamp(min=1).unbind(), strict=True))
+
+
+def _looked_at(
+    model: ParallelCounter,
+    goals: tuple[Objective, ...],
+    micro: list[dict[str, Batch]],
+    on_stage: Callable[[str], None],
+) -> list[dict[str, Batch]]:
+    """Compute what no step of the iteration changes once, before all of them."""
+    if not model.tower_is_frozen:
+        return micro
+    on_stage("image features")
+    return [model.look(batches, goals) for batches in micro]
 
 
 def _bests(state: TrainState) -> dict[str, float]:

@@ -101,7 +101,15 @@ def test_weights_that_are_gone_are_named(source, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", '{"source": "x"}', '{"source": "x", "dtype": "int8", "sha256": ""}']
+    "content",
+    [
+        "",
+        "[]",
+        '{"source": "x"}',
+        '{"source": "x", "dtype": "int8", "sha256": ""}',
+        '{"source": 5, "dtype": "float32", "sha256": ""}',
+        "[" * 100_000,
+    ],
 )
 def test_a_damaged_note_is_named(source, tmp_path, content):
     _, folder = saved(source, tmp_path / "checkpoint")

@@ -84,7 +84,8 @@ def test_where_nothing_can_be_captured_training_goes_on_and_says_so(case, withou
     with pytest.warns(UserWarning, match=r"^training without CUDA graphs, slower: no such device$"):
         case.passes(*case.trunk.look([case.batch]))
     assert torch.equal(torch.get_rng_state(), state)
-    assert all(layer._compiled_call_impl is None for layer in case.trunk._decoder._decoder.layers)
+    layers = case.trunk.model.get_decoder().layers
+    assert all(layer._compiled_call_impl is None for layer in layers)
 
 
 @pytest.mark.filterwarnings("ignore:training without CUDA graphs")
