@@ -78,13 +78,15 @@ def fit(
         return
     count_check = CountCheck(stream)
     progress = _resumed(state, stream, model.device)
-    ahead = stream.train(state.epoch + 1, progress.legs)
+    reading = [stream.train(state.epoch + 1, progress.legs)]
     agreement = Agreement(hooks.requested, model.device)
     try:
         while True:
             epoch = state.epoch + 1
-            for done in train_epoch(model, state, stream, ahead, progress, hooks.on_stage):
+            for done in train_epoch(model, state, stream, reading[0], progress, hooks.on_stage):
                 hooks.on_progress(epoch, done, progress.iterations)
+                if len(reading) == 1 and epoch < config.train.epochs and _is_half(progress):
+                    reading.append(stream.train(epoch + 1))
                 last = done == progress.iterations
                 request = agreement.reached(done, last)
                 if request or (not last and _is_due(config, done)):
@@ -93,15 +95,15 @@ def fit(
                 if request is Request.END:
                     return
             figures, bad_rows = progress.results(state.optimizers)
-            if epoch < config.train.epochs:
-                ahead = stream.train(epoch + 1)
+            reading.pop(0)
             hooks.on_stage(f"validation after epoch {epoch}")
             yield _concluded(model, state, stream, count_check, figures, bad_rows)
             if state.finished(config):
                 return
             progress = Progress(objectives(config), state.epoch + 1, stream, model.device)
     finally:
-        ahead.close()
+        for batches in reading:
+            batches.close()
 
 
 def _concluded(
@@ -280,6 +282,11 @@ def _at(on_stage: Callable[[str], None], here: str, stage: str) -> None:
 def _joined(parts: list[Weighted]) -> Weighted:
     values, weights = zip(*parts, strict=True)
     return torch.cat(values), torch.cat(weights)
+
+
+def _is_half(progress: Progress) -> bool:
+    """Whether it is time to read the next epoch: Ray Data takes a second or two to begin."""
+    return progress.done * 2 >= progress.iterations
 
 
 def _is_due(config: Config, done: int) -> bool:

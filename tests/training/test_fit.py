@@ -12,9 +12,11 @@ import pytest
 import torch
 from transformers.models.bit.modeling_bit import BitModel
 
+from raydual.data.batches import BatchStream
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, TrainingError
 from raydual.model.counter import DualTaskCounter
+from raydual.training import loop
 from raydual.training.launch import resumed
 from raydual.training.parallel import ParallelCounter
 from tests.training.runs import TIMES, history, run, weights
@@ -56,6 +58,38 @@ def test_patience_ends_a_run_when_any_or_all_tasks_have_stalled(
     assert [r.ended for r in results] == [False] * (epochs - 1) + [True]
     again = resumed(f"{config.run.storage}/r", None, [])
     assert run(again) == []
+
+
+def test_the_next_epoch_is_read_from_the_middle_of_this_one(
+    small: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small epochs would wait for their reading to begin; what is not needed is closed."""
+    happened: list[Any] = []
+    started: list[Any] = []
+    train, iteration = BatchStream.train, loop.iteration
+
+    def reading(self: BatchStream, epoch: int, *legs: Any) -> Any:
+        happened.append(f"reads {epoch}")
+        started.append(train(self, epoch, *legs))
+        return started[-1]
+
+    def stepping(*args: Any) -> Any:
+        happened.append("step")
+        return iteration(*args)
+
+    monkeypatch.setattr(BatchStream, "train", reading)
+    monkeypatch.setattr(loop, "iteration", stepping)
+    monkeypatch.setattr(
+        loop, "validate", lambda *_: ({"val/loss_coord": 1.0, "val/loss_done": 1.0}, [])
+    )
+    own = ("train.epochs=4", "coord.patience=1", "done.patience=1", "train.max_iterations=4")
+    assert len(run(small(*own))) == 2
+    step = "step"
+    assert happened == [
+        "reads 1", step, step, "reads 2", step, step,
+        step, step, "reads 3", step, step,
+    ]  # fmt: skip
+    assert not any(batches._thread.is_alive() for batches in started)
 
 
 def test_a_loss_that_is_not_finite_names_task_epoch_and_iteration(small: Callable) -> None:
