@@ -37,8 +37,8 @@ for name in "$@"; do
     measured=$name-unseen settings=() calibrated=false
     case $name in
     plain) drawn "$name" ;;
-    distractors) drawn "$name" --distractors 6 && settings=(train.epochs=12) ;;
-    twenty) drawn "$name" --max-objects 20 && settings=(train.epochs=9) ;;
+    distractors) drawn "$name" --distractors 6 && settings=(train.epochs=12 train.max_iterations=250) ;;
+    twenty) drawn "$name" --max-objects 20 && settings=(train.epochs=9 train.max_iterations=250) ;;
     pear640)
         show raydual data import coco "$sources/pear640" "$name" --resplit 0.65,0.1,0.25
         measured=$name settings=("${few[@]}" train.epochs=120 data.image_size=192) calibrated=true

@@ -35,7 +35,7 @@ for name in "$@"; do
         row "base, threshold calibrated on validation images" base
     else
         read -ra settings <<<"${levers[$name]}"
-        run raydual train data.path=train "run.name=$name" train.epochs=4 log.wandb=disabled "${settings[@]}"
+        run raydual train data.path=train "run.name=$name" train.epochs=4 train.max_iterations=250 log.wandb=disabled "${settings[@]}"
         row "$name${levers[$name]:+: \`${levers[$name]}\`}" "$name"
     fi
 done
