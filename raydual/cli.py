@@ -15,11 +15,8 @@ from raydual.cli_data import data_app
 from raydual.cli_doctor import doctor
 from raydual.cli_report import dashboard, report
 from raydual.config import DEFAULT_PRESET, load, presets
-from raydual.errors import ConfigError, RaydualError
+from raydual.errors import ConfigError, RaydualError, printable
 from raydual.version import __version__
-
-LONGEST = 900
-"""Characters of an error on the terminal."""
 
 app = typer.Typer(
     help="Train vision-language models to count one object at a time: two tasks, one trunk, "
@@ -47,14 +44,8 @@ def main() -> None:
     try:
         app()
     except RaydualError as error:
-        typer.secho(f"error: {_printable(str(error))}", fg="red", err=True)
+        typer.secho(f"error: {printable(str(error))}", fg="red", err=True)
         raise SystemExit(error.exit_code) from None
-
-
-def _printable(message: str) -> str:
-    """Return a message as one line, without the codes that move a terminal's cursor."""
-    line = "".join(letter if letter.isprintable() else " " for letter in message)
-    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
 
 
 @app.callback(invoke_without_command=True)

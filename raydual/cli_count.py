@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raydual.errors import ConfigError
+from raydual.errors import ConfigError, printable
 
 if TYPE_CHECKING:
     from raydual.counting.summary import Figures
@@ -24,12 +24,16 @@ RepeatRadius = Annotated[
 def count(
     images: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE|FOLDER|GLOB...", help="Files, folders, 'quoted/**/*.jpg'."),
+        typer.Argument(
+            metavar="IMAGE|FOLDER|GLOB...",
+            help="Files, folders, 'quoted/**/*.jpg': JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, "
+            "JPEG 2000, AVIF or ICO.",
+        ),
     ],
     checkpoint: Annotated[str, typer.Option(metavar="RUN_OR_DIR", help=MODEL)],
     category: Annotated[
         str | None,
-        typer.Option(help="What to count, as in training; not needed where that was one alone."),
+        typer.Option(help="What to count, as in training; needed where that was more than one."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, not a table.")] = False,
@@ -106,11 +110,11 @@ def evaluate(
         evaluated = run(evaluation, console)
     unknown = {p.category for p in evaluated.predictions} - set(subject.categories)
     if unknown and subject.categories:
-        _note(f"note: not trained on: {', '.join(sorted(unknown))}")
+        _note(printable(f"note: not trained on: {', '.join(sorted(unknown))}"))
     _show(evaluated.figures)
     unreadable = [p for p in evaluated.predictions if p.error is not None]
     for prediction in unreadable:
-        typer.echo(f"{prediction.id}: skipped, {prediction.error}")
+        typer.echo(printable(f"{prediction.id}: skipped, {prediction.error}"))
     typer.echo(f"Figures, predictions and {REPORT_FILE} are in {folder}")
     if unreadable:
         raise typer.Exit(1)
@@ -145,9 +149,9 @@ def calibrate(
     with ConsoleTracker(subject.config) as console:
         found, unreadable = run(evaluation, console)
     for prediction in unreadable:
-        typer.echo(f"{prediction.id}: skipped, {prediction.error}")
+        typer.echo(printable(f"{prediction.id}: skipped, {prediction.error}"))
     typer.echo(
-        f"Done above {found.threshold:.4f}: MAE {found.mae:.3f} on {found.images} images of "
+        f"Done above {found.threshold:.4g}: MAE {found.mae:.3f} on {found.images} images of "
         f"{split}, {found.mae_before:.3f} above 0.5, counted to {found.max_objects} at the most"
     )
     if unreadable:
@@ -169,7 +173,7 @@ def _note(text: str | None) -> None:
 def _show(figures: "Figures") -> None:
     """Print the counts' figures beside the constants', MAE with intervals, and others that tell."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     columns = {
         "counted": "count",
@@ -177,7 +181,7 @@ def _show(figures: "Figures") -> None:
         "always median": "baseline_median",
     }
     there = {label: prefix for label, prefix in columns.items() if f"{prefix}/mae" in figures}
-    table = Table(f"{figures['count/images']:.0f} images", *there)
+    table = Table(Column(f"{figures['count/images']:.0f} images", no_wrap=True), *there)
     table.add_row("mae", *(_mae(figures, prefix) for prefix in there.values()))
     for name in ("rmse", "nae", "bias", "exact", "within_1"):
         table.add_row(name, *(_text(figures[f"{prefix}/{name}"]) for prefix in there.values()))

@@ -4,6 +4,15 @@ Each message says what was got, what was expected and what to do. The command li
 a message alone, without a traceback, and exits with `exit_code`.
 """
 
+LONGEST = 900
+"""Characters of a message on the terminal."""
+
+
+def printable(message: str) -> str:
+    """Return a message as one line, without the codes that move a terminal's cursor."""
+    line = "".join(letter if letter.isprintable() else " " for letter in message)
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]}..."
+
 
 class RaydualError(Exception):
     """Something the user gave cannot be used; nothing has been started (exit code 2)."""

@@ -83,6 +83,10 @@ def base_config(config: Config, device: str, iterations: int, storage: str) -> C
             "train.epochs": EPOCHS,
             "train.max_iterations": iterations,
             "train.accumulate": 1,
+            "train.count_every": 0,
+            "train.checkpoint_every": None,
+            "coord.patience": EPOCHS,
+            "done.patience": EPOCHS,
             "log.wandb": "disabled",
         },
     )

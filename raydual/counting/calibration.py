@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, logit
 
-from raydual.counting.closed_loop import DONE_THRESHOLD
 from raydual.counting.predictions import Prediction
+from raydual.counting.threshold import DONE_THRESHOLD
 
 MOST = 1000
 """Thresholds tried at the most."""

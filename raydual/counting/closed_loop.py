@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -16,12 +16,13 @@ from scipy.spatial.distance import cdist
 
 from raydual.config import value_of
 from raydual.config_tree import MarkSection
+from raydual.counting.threshold import DONE_THRESHOLD, threshold_of
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
 from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError, ConfigError
-from raydual.model.counter import HEADS_FILE, DualTaskCounter
-from raydual.model.files import read_manifest, same_weights, weights_digest
+from raydual.model.counter import DualTaskCounter
+from raydual.model.files import same_weights
 from raydual.tasks import COORD, DONE, Task
 from raydual.training.run_folder import RunFolder, best_of
 
@@ -35,7 +36,6 @@ SECOND_CHOICE = 0.1
 mark already."""
 
 BATCH_SIZE = 32
-DONE_THRESHOLD = 0.5
 
 Picture = tuple[Image.Image, str | None]
 """An image of any mode and size, and what to count in it (None: see `category_or_default`)."""
@@ -94,7 +94,7 @@ class Counter:
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
         """
         model = DualTaskCounter.from_pretrained(folder, device)
-        return cls(model, model, _threshold(Path(folder), Path(folder)))
+        return cls(model, model, threshold_of(Path(folder), Path(folder)))
 
     @classmethod
     def from_run(cls, run: str | Path, device: str | torch.device = "cpu") -> Counter:
@@ -112,7 +112,7 @@ class Counter:
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
             first = DualTaskCounter.from_pretrained(coord, device)
-            threshold = _threshold(coord, done)
+            threshold = threshold_of(coord, done)
             if same_weights(coord, done):
                 return cls(first, first, threshold)
             other = DualTaskCounter.from_pretrained(done, device, base=first)
@@ -214,31 +214,6 @@ class Counter:
             count.add(count.box.clip(choices), mark, repeat_radius)
             if not count.stopped and len(count.found) == max_objects:
                 count.stopped = "max_objects"
-
-
-def _threshold(coord: Path, done: Path) -> float:
-    """Return the probability above which two checkpoints' done is believed: stored, or 0.5."""
-    heads = [(folder / HEADS_FILE).read_bytes() for folder in (coord, done)]
-    stored = stored_threshold(read_manifest(done), weights_digest(*heads))
-    return DONE_THRESHOLD if stored is None else stored
-
-
-def stored_threshold(manifest: Mapping[str, Any], weights: str) -> float | None:
-    """Return the calibrated probability above which a checkpoint's done task is believed.
-
-    None where there is none, or one that was found with other weights of either task.
-
-    manifest: of the done task's checkpoint. weights: `weights_digest` of coord, done.
-
-    Raises:
-        CheckpointError: it is no probability.
-    """
-    if "done_threshold" not in manifest:
-        return None
-    threshold = manifest["done_threshold"]
-    if not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise CheckpointError(f"done_threshold is {threshold!r} in the manifest, expected 0 to 1")
-    return float(threshold) if manifest.get("calibrated_for") == weights else None
 
 
 @dataclass

@@ -20,8 +20,7 @@ from raydual.counting.output import FORMS, Entry
 from raydual.counting.subject import Subject
 from raydual.data.images import MOST_BYTES, CorruptImageError, decode_image
 from raydual.data.storage import read_regular
-from raydual.errors import ConfigError
-from raydual.model.counter import DualTaskCounter
+from raydual.errors import ConfigError, printable
 
 
 @dataclass(frozen=True)
@@ -49,15 +48,16 @@ def count_files(names: Sequence[str], model: str, options: CountOptions) -> bool
 
     Raises:
         CheckpointError: the run or checkpoint `model` cannot be used.
-        ConfigError: as `find_images`, or the results cannot be printed.
+        ConfigError: as `find_images`, the results cannot be printed, or the category is not
+            given where several were trained on.
     """
     files = find_images(names)
     subject = Subject.at(model)
+    _check_category(subject.categories, options.category)
     counter = subject.load("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(options.out)
     if (note := subject.note()) is not None:
         typer.echo(note, err=True)
-    _note_category(counter.coord, options.category)
     job = _Job(files, counter, options)
     entries = job.run()
     _print(FORMS[options.form](entries))
@@ -102,7 +102,7 @@ class _Job:
                 image = decode_image(read_regular(file, MOST_BYTES))
             except (OSError, CorruptImageError) as error:
                 reason = (isinstance(error, OSError) and error.strerror) or error
-                self._console.print(f"{file}: skipped, {reason}", markup=False)
+                self._console.print(printable(f"{file}: skipped, {reason}"), markup=False)
                 self._skipped += 1
                 continue
             if self._options.out is not None:
@@ -120,7 +120,7 @@ class _Job:
             if self._options.gif:
                 save_gif(path.with_suffix(".gif"), image, points, counted, self._category)
         except OSError as error:
-            self._console.print(f"cannot write {path}: {error.strerror}", markup=False)
+            self._console.print(printable(f"cannot write {path}: {error.strerror}"), markup=False)
             self.undrawn += 1
             return None
         return path
@@ -155,11 +155,11 @@ def _make_folder(out: Path | None) -> None:
         ) from None
 
 
-def _note_category(model: DualTaskCounter, category: str | None) -> None:
-    known = model.categories
+def _check_category(known: Sequence[str], category: str | None) -> None:
+    some = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    if category is None and len(known) > 1:
+        raise ConfigError(f"--category is needed: the model was trained to count {some}")
     if category is not None and known and category not in known:
-        some = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-        typer.echo(f"note: {category!r} was not trained on; there were: {some}", err=True)
-    elif category is None and len(known) > 1:
-        default = model.category_or_default(None)
-        typer.echo(f"note: no --category given, counting {default!r}", err=True)
+        typer.echo(
+            f"note: {category!r} was not trained on; there were: {printable(some)}", err=True
+        )

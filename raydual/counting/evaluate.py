@@ -67,6 +67,8 @@ def evaluate(evaluation: Evaluation, on_event: OnEvent) -> Evaluated:
     source, baseline = _train_counts(evaluation)
     if source is None:
         on_event(Note("No training split was found, so there are no constants to compare with"))
+    elif source != evaluation.data:
+        on_event(Note(f"The constants are those of the training split of {source}"))
     figures = summarise(good, baseline, subject.threshold)
     about = evaluation.about() | {"unreadable": len(predictions) - len(good)}
     about["baseline_from"] = source
@@ -109,6 +111,11 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, li
     parts = Parts(endless)
     predictions, good = _readable(_count(endless, parts, on_event), endless)
     parts.remove()
+    if not any(p.true_count for p in good):
+        raise DataError(
+            f"no image of the {evaluation.split} split of {evaluation.data} has an object, so that "
+            "it says nothing of when a count should end; take another --split or --data"
+        )
     found = best_threshold(good, endless.max_objects)
     about = evaluation.about() | dataclasses.asdict(found)
     evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from raydual.counting.closed_loop import Counted
+from raydual.errors import printable
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,11 @@ def as_table(entries: Sequence[Entry]) -> str:
     for entry in entries:
         counted = entry.counted
         done = f"{counted.done[-1]:.0%}" if counted.done else ""
-        table.add_row(escape(str(entry.file)), f"{counted.count:,}", done, counted.stopped)
+        table.add_row(
+            escape(printable(str(entry.file))), f"{counted.count:,}", done, counted.stopped
+        )
     total = sum(entry.counted.count for entry in entries)
-    table.add_row(f"{len(entries)} images", f"{total:,}", "", "")
+    table.add_row(f"{len(entries)} image{'s' * (len(entries) != 1)}", f"{total:,}", "", "")
     text = io.StringIO()
     console = Console(file=text, width=10_000, highlight=False)
     console.print(table)

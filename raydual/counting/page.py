@@ -196,7 +196,8 @@ def _two_columns(figures: Figures, prefix: str, labels: dict[str, str]) -> str:
 def _teacher_table(figures: Figures) -> str:
     names = [name for name in figures if name.startswith("teacher_forced/")]
     return _table(
-        ["", "mean"], [[html.escape(n.partition("/")[2]), _text(figures[n])] for n in names]
+        ["", "mean, or median"],
+        [[html.escape(n.partition("/")[2]), _text(figures[n])] for n in names],
     )
 
 

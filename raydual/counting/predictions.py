@@ -110,9 +110,10 @@ class Predictor:
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Return a prediction for each sample, in their order."""
         good = [sample for sample in samples if sample.error is None]
-        bad = {s.id: Prediction(s.id, s.category, error=s.error) for s in samples if s.error}
-        known = {p.id: p for p in self._predict_good(good)} if good else {}
-        return [bad.get(sample.id) or known[sample.id] for sample in samples]
+        known = self._predict_good(good) if good else iter(())
+        return [
+            Prediction(s.id, s.category, error=s.error) if s.error else next(known) for s in samples
+        ]
 
     def _predict_good(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
         figures: list[list[Figure]] = [[] for _ in samples]

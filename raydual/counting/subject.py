@@ -12,7 +12,8 @@ import torch
 
 from raydual.config import build
 from raydual.config_tree import Config
-from raydual.counting.closed_loop import DONE_THRESHOLD, Counter, stored_threshold
+from raydual.counting.closed_loop import Counter
+from raydual.counting.threshold import DONE_THRESHOLD, THRESHOLDS, stored_threshold
 from raydual.data.storage import join
 from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
@@ -65,7 +66,7 @@ class Subject:
             digest.update(folder.read(part + MANIFEST) or b"")
         config = build(saved_config(manifests[COORD.name], folder.path))
         stored = stored_threshold(manifests[DONE.name], weights)
-        tried = "done_threshold" in manifests[DONE.name] or (
+        tried = THRESHOLDS in manifests[DONE.name] or (
             is_run and folder.read(f"{CALIBRATION}/{CALIBRATION_FILE}") is not None
         )
         return cls(
@@ -91,8 +92,8 @@ class Subject:
         """Return what there is to say of the threshold of done, if anything."""
         if self.stale:
             return (
-                "note: done was calibrated for other weights, so 0.5 is its threshold; run "
-                "`raydual calibrate` again"
+                "note: done was calibrated for other weights of one of the tasks, so 0.5 is its "
+                "threshold; run `raydual calibrate` for these"
             )
         if self.threshold != DONE_THRESHOLD:
             return f"note: done ends a count above {self.threshold:.4f}, as calibrated"
@@ -120,7 +121,7 @@ class Subject:
         folder = RunFolder.at(self.path)
         name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
         manifest = json.loads(folder.read(name) or b"{}")
-        manifest |= {"done_threshold": threshold, "calibrated_for": self.weights}
+        manifest[THRESHOLDS] = manifest.get(THRESHOLDS, {}) | {self.weights: threshold}
         folder.write(name, json.dumps(manifest, indent=1).encode())
 
 

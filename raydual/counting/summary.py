@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from raydual.counting.closed_loop import DONE_THRESHOLD
 from raydual.counting.count_figures import BUCKETS, count_figures, in_bucket
 from raydual.counting.done_figures import auroc, done_figures, stop_figures
 from raydual.counting.localisation import localisation_figures
 from raydual.counting.predictions import Figure, Prediction
 from raydual.counting.ratios import Ratio, intervals
+from raydual.counting.threshold import DONE_THRESHOLD
 from raydual.data.manifest import read_manifest
 from raydual.data.schema import read_rows
 

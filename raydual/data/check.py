@@ -70,7 +70,8 @@ def check(path: str | Path, progress: Callable[[Iterable[Row]], Iterable[Row]] =
 
     Errors, which would break a training: corrupt images, points outside the image, one picture
     in two splits, an empty train or val split. Warnings: a stored width or height that is not
-    the image's, points within 2 px of each other, pictures of two splits that look alike.
+    the image's, points within 2 px of each other, pictures of two splits that look alike, an id
+    that several rows have.
     `progress` passes on the rows it is given, and may show how far that is.
 
     Raises:
@@ -80,7 +81,11 @@ def check(path: str | Path, progress: Callable[[Iterable[Row]], Iterable[Row]] =
     names: dict[str, list[str]] = defaultdict(list)
     pictures: dict[bytes, _Print] = {}
     counts = []
+    ids: set[str] = set()
     for row in progress(read_rows(path)):
+        if row.id in ids:
+            names["id of several rows"].append(row.id)
+        ids.add(row.id)
         counts.append(len(row.points))
         if not len(row.points):
             names["image without objects"].append(row.id)
@@ -107,6 +112,7 @@ _SEVERITIES: dict[str, Severity] = {
     "width or height is not the image's": "warning",
     "points within 2 px of each other": "warning",
     "pictures of two splits look alike": "warning",
+    "id of several rows": "warning",
     "image without objects": "info",
 }
 

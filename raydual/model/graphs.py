@@ -162,9 +162,9 @@ def _captured(
 ) -> Callable[..., Tensor]:
     """Capture with layers compiled; where that cannot be done here, go on without.
 
-    Random numbers, gradients, and the layers as others call them are left as they are.
+    Random numbers, gradients, the stream, and the layers as others call them are left as they are.
     """
-    state = torch.cuda.get_rng_state()
+    state, stream = torch.cuda.get_rng_state(), torch.cuda.current_stream()
     enabled, dtype = torch.is_autocast_enabled("cuda"), torch.get_autocast_dtype("cuda")
     try:
         # weights that autocast has cast already are not those that a graph would cast
@@ -178,6 +178,7 @@ def _captured(
         warnings.warn(f"training without CUDA graphs, slower: {reason}", stacklevel=2)
         return plain
     finally:
+        torch.cuda.set_stream(stream)  # a capture that fails in its middle leaves its own
         torch.cuda.set_rng_state(state)
 
 

@@ -100,11 +100,9 @@ class ImageTokens:
         cells = cells.permute(0, 2, 5, 3, 6, 1, 4, 7)[..., None, :, :]
         patches = cells.expand(*cells.shape[:6], self.frames, patch, patch)
         side = rows * merge
-        grid = torch.tensor([[1, side, side]], device=images.device)
-        return {
-            "pixel_values": patches.reshape(batch * side * side, -1),
-            "image_grid_thw": grid.repeat(batch, 1),
-        }
+        grid = torch.ones(batch, 3, dtype=torch.int64, device=images.device)
+        grid[:, 1:] = side  # filled there: a copy from the host would wait for the device
+        return {"pixel_values": patches.reshape(batch * side * side, -1), "image_grid_thw": grid}
 
 
 def _stride(vision: Any) -> int:

@@ -267,7 +267,7 @@ class Trunk(nn.Module):
         if autocast and self.adapter is not None:
             leave_types_to_autocast(self.model)
         family, model = self._layout.family, self.model
-        if graphs and family in DECODERS:
+        if graphs and family in DECODERS and not model.get_decoder().has_sliding_layers:
             self._decoder = GraphedDecoder(model.get_decoder())
         if graphs and family in TOWERS:
             tower = model.get_base_model().visual

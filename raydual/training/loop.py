@@ -33,6 +33,10 @@ from raydual.training.progress import Progress
 from raydual.training.validation import check_finite, validate
 from raydual.training.watch import GradientCosine, Watch
 
+READ_AHEAD_S = 20.0
+"""So many seconds before the end of an epoch the next one is read, from its middle at the most:
+earlier would hold decoded images of both."""
+
 
 @dataclass
 class TrainState:
@@ -85,7 +89,7 @@ def fit(
             epoch = state.epoch + 1
             for done in train_epoch(model, state, stream, reading[0], progress, hooks.on_stage):
                 hooks.on_progress(epoch, done, progress.iterations)
-                if len(reading) == 1 and epoch < config.train.epochs and _is_half(progress):
+                if len(reading) == 1 and epoch < config.train.epochs and _nears_its_end(progress):
                     reading.append(stream.train(epoch + 1))
                 last = done == progress.iterations
                 request = agreement.reached(done, last)
@@ -284,9 +288,10 @@ def _joined(parts: list[Weighted]) -> Weighted:
     return torch.cat(values), torch.cat(weights)
 
 
-def _is_half(progress: Progress) -> bool:
-    """Whether it is time to read the next epoch: Ray Data takes a second or two to begin."""
-    return progress.done * 2 >= progress.iterations
+def _nears_its_end(progress: Progress) -> bool:
+    """Whether it is time to read the next epoch, which Ray Data takes a second or two to begin."""
+    left = progress.iterations - progress.done
+    return left <= progress.done and left * progress.seconds <= READ_AHEAD_S * progress.done
 
 
 def _is_due(config: Config, done: int) -> bool:

@@ -75,7 +75,9 @@ def test_every_row_can_be_asked_for_alone_with_the_machine() -> None:
 
 
 def test_rows_differ_in_what_they_are_about_alone() -> None:
-    given = load(None, ["train.batch_size=4", "scale.num_workers=2", "train.strategy=mixed"])
+    ends_early = ["coord.patience=1", "done.patience=1", "train.stop=any", "train.count_every=1"]
+    own = ["train.batch_size=4", "scale.num_workers=2", "train.strategy=mixed", "coord.lr=0.5"]
+    given = load(None, [*own, *ends_early])
     config = base_config(given, "cpu", 7, "somewhere")
     assert (config.train.strategy, config.train.epochs, config.train.max_iterations) == (
         "dual",
@@ -83,7 +85,8 @@ def test_rows_differ_in_what_they_are_about_alone() -> None:
         7,
     )
     assert (config.scale.num_workers, config.train.batch_size) == (0, 4)
-    assert config.coord == given.coord
+    assert (config.coord.patience, config.done.patience, config.train.count_every) == (3, 3, 0)
+    assert config.coord.lr == 0.5
     assert images_needed(config, 7) * 0.9 >= 2 * 7 * 4
     values = {row.name: row.values for row in rows(list(LOOP), "cpu")[1:]}
     assert values["reference"] == values["dual"] == {}

@@ -19,8 +19,8 @@ from raydual.counting.closed_loop import Counter
 from raydual.counting.predictions import Prediction
 from raydual.counting.subject import Subject
 from raydual.data.images import decode_image
-from raydual.data.schema import read_rows
-from raydual.errors import CheckpointError
+from raydual.data.schema import read_rows, write_dataset
+from raydual.errors import CheckpointError, DataError
 from raydual.model.counter import DualTaskCounter
 
 
@@ -97,7 +97,7 @@ def test_a_calibrated_run_counts_with_its_threshold(
     stored = json.loads((own / "calibration" / "calibration.json").read_text())
     assert [p.name for p in (own / "calibration").iterdir()] == ["calibration.json"]
     assert (stored["split"], stored["images"]) == ("val", 21)
-    assert f"Done above {stored['threshold']:.4f}: MAE {stored['mae']:.3f} on 21" in result.output
+    assert f"Done above {stored['threshold']:.4g}: MAE {stored['mae']:.3f} on 21" in result.output
 
     counter = Counter.from_run(own)
     assert counter.threshold == Subject.at(own).threshold == stored["threshold"]
@@ -143,12 +143,40 @@ def test_a_checkpoint_alone_has_its_own_threshold(run: Path, tmp_path: Path) -> 
     assert Subject.at(folder).beside("calibration") == f"{folder}-calibration"
 
 
-@pytest.mark.parametrize("wrong", ["high", 1.5, None])
+def test_a_checkpoint_that_is_calibrated_leaves_its_run_as_it_was(
+    run: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    model = DualTaskCounter.from_config(load(None, ["data.image_size=48", "seed=9"]))
+    shutil.rmtree(own / "best_coord_checkpoint")
+    model.save_pretrained(own / "best_coord_checkpoint")
+    set_threshold(own, 0.25)
+    set_threshold(own / "best_done_checkpoint", 0.75)
+    assert Subject.at(own).threshold == Counter.from_run(own).threshold == 0.25
+
+
+def test_images_without_objects_do_not_say_when_a_count_ends(
+    cluster: None, run: Path, dataset: str, tmp_path: Path
+) -> None:
+    empty = [replace(row, points=np.zeros((0, 2))) for row in read_rows(dataset, "val")]
+    write_dataset(empty, tmp_path / "empty", source="tests")
+    own = tmp_path / "run"
+    shutil.copytree(run, own)
+    result = CliRunner().invoke(app, ["calibrate", str(own), "--data", str(tmp_path / "empty")])
+    assert isinstance(result.exception, DataError)
+    assert "no image of the val split" in str(result.exception)
+    assert Subject.at(own).note() is None
+
+
+@pytest.mark.parametrize(
+    "wrong", ["high", 0.5, {"a": "high"}, {"a": 1.5}, {"a": None}, {"a": float("nan")}]
+)
 def test_a_threshold_that_is_none_is_one_line(run: Path, tmp_path: Path, wrong: object) -> None:
     folder = tmp_path / "model"
     shutil.copytree(run / "best_done_checkpoint", folder)
     manifest = json.loads((folder / "raydual.json").read_text())
-    (folder / "raydual.json").write_text(json.dumps(manifest | {"done_threshold": wrong}))
+    (folder / "raydual.json").write_text(json.dumps(manifest | {"done_thresholds": wrong}))
     for read in (Counter.from_pretrained, Subject.at):
         with pytest.raises(CheckpointError, match="expected 0 to 1"):
             read(folder)

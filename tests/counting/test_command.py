@@ -54,6 +54,8 @@ def count(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     def run(*args: object, guard: float = 0) -> tuple[int, str, str]:
         options = ["--checkpoint", checkpoint, "--max-objects", CAP, "--repeat-radius", guard]
+        if "--category" not in args:
+            options += ["--category", "pear"]
         result = CliRunner().invoke(app, ["count", *map(str, [*args, *options])])
         if isinstance(result.exception, RaydualError):
             return result.exception.exit_code, result.stdout, str(result.exception)
@@ -91,16 +93,37 @@ def test_json_holds_what_the_api_returns(count: Callable, checkpoint: Path, tmp_
     image.save(tmp_path / "a.png")
     noise(10, 10).save(tmp_path / "b.png")
     code, out, err = count("a.png", "b.png", "--json")
-    assert (code, err) == (0, "note: no --category given, counting 'object'\n")
+    assert (code, err) == (0, "")
     first, second = json.loads(out)
-    counted = Counter.from_pretrained(checkpoint).count(image, max_objects=CAP, repeat_radius=0)
+    counted = Counter.from_pretrained(checkpoint).count(
+        image, "pear", max_objects=CAP, repeat_radius=0
+    )
     assert (first["image"], first["count"], first["stopped"]) == ("a.png", CAP, "max_objects")
-    assert (first["category"], first["picture"]) == ("object", None)
+    assert (first["category"], first["picture"]) == ("pear", None)
     np.testing.assert_allclose(first["points"], counted.points, atol=2e-3)
     np.testing.assert_allclose(first["done"], counted.done, atol=1e-5)
     assert second["image"] == "b.png"
     assert not Path("counted").exists()
     assert json.loads(count("a.png", "--json", "--out", "o")[1])[0]["picture"] == "o/a.counted.png"
+
+
+def test_of_several_categories_one_has_to_be_said(checkpoint: Path, tmp_path: Path) -> None:
+    noise().save(tmp_path / "a.png")
+    result = CliRunner().invoke(
+        app, ["count", str(tmp_path / "a.png"), "--checkpoint", str(checkpoint)]
+    )
+    assert isinstance(result.exception, ConfigError)
+    assert str(result.exception).endswith("is needed: the model was trained to count fig, pear")
+
+
+def test_a_file_name_does_not_move_the_cursor(count: Callable, tmp_path: Path) -> None:
+    noise().save(tmp_path / "a\x1b[31m\nb.png")
+    (tmp_path / "c\x1b[2J.png").write_text("no image")
+    code, out, err = count(tmp_path)
+    assert code == 1
+    assert "\x1b" not in out + err
+    assert len([line for line in out.splitlines() if "max_objects" in line]) == 1
+    assert "c [2J.png: skipped" in err
 
 
 def test_csv_has_a_row_an_image(count: Callable, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from raydual.config import with_values
 from raydual.counting.closed_loop import Counter
 from raydual.counting.evaluate import Evaluated, evaluate
 from raydual.counting.evaluation import Evaluation
+from raydual.counting.predictions import Predictor
 from raydual.counting.subject import Subject
-from raydual.data.batches import BatchStream
+from raydual.data.batches import BatchStream, read_splits
 from raydual.data.images import decode_image
-from raydual.data.loading import load_here
+from raydual.data.loading import Preparation, load_here
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, ConfigError, DataError, RaydualError
 from raydual.model.counter import DualTaskCounter
@@ -83,6 +85,20 @@ def test_predictions_are_what_the_closed_loop_says(
         assert said["true_count"] == len(row.points)
         true = sorted((point["x"], point["y"]) for point in said["true_points"])
         assert true == [pytest.approx(point) for point in sorted(map(tuple, row.points.tolist()))]
+
+
+def test_rows_of_one_id_are_told_apart(run: Path, dataset: str) -> None:
+    """Files from others may hold an id twice."""
+    (units, _) = read_splits(Counter.from_run(run).coord.config)
+    samples = list(islice(load_here(units, Preparation(48, "reading_order")), 4))
+    same = [replace(s, id="same") for s in samples]
+    same[1] = replace(same[1], error="cannot be read")
+    predictor = Predictor(Counter.from_run(run), CAP, 0)
+    one, bad, *others = predictor.predict(same)
+    assert (bad.error, bad.true_count) == ("cannot be read", 0)
+    wanted = [samples[i] for i in (0, 2, 3)]
+    assert [p.true_count for p in (one, *others)] == [len(s.points) for s in wanted]
+    assert len({len(s.points) for s in wanted}) > 1
 
 
 def test_teacher_forced_figures_are_those_of_validation(evaluated: tuple, run: Path) -> None:
@@ -153,6 +169,7 @@ def test_one_checkpoint_folder_on_a_test_split_alone_with_an_image_that_cannot_b
     result = CliRunner().invoke(app, ["evaluate", str(folder), *map(str, args)])
     assert result.exit_code == 1
     assert f"{rows[0].id}: skipped, image cannot be decoded" in result.output
+    assert f"The constants are those of the training split of {dataset}" in result.output
 
     counter = Counter.from_pretrained(folder)
     wanted = {r.id: counter.count(decode_image(r.image), r.category, CAP).count for r in rows[1:]}

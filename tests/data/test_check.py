@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -111,6 +112,16 @@ def test_warnings_and_notes(found):
         "at import: box without area": (2, "info"),
     }
     assert not report.breaks_training
+
+
+def test_an_id_of_several_rows_is_a_warning(found, tmp_path):
+    found([*GOOD, row("d", "train", picture(4), [[1, 1]])])
+    (shard,) = (tmp_path / "set" / "train").glob("*.parquet")
+    table = pq.read_table(shard)
+    ids = ["a" for _ in range(table.num_rows)]
+    pq.write_table(table.set_column(table.schema.get_field_index("id"), "id", [ids]), shard)
+    findings = {f.what: (f.count, f.severity) for f in check(tmp_path / "set").findings}
+    assert findings["id of several rows"] == (2, "warning")
 
 
 def test_two_pixels_are_of_the_reference_frame(found):

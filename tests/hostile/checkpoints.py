@@ -208,7 +208,7 @@ MANIFESTS: dict[str, tuple[Change, tuple[str, ...]]] = {
     "file that is missing": (files(**{"more.safetensors": 9}), ("more.safetensors",)),
     "categories that are a number": (manifest(categories=5), ("categories",)),
     "categories that are numbers": (manifest(categories=[1, 2]), ("categories",)),
-    "NaN as a threshold": (manifest(done_threshold=float("nan")), ("done_threshold",)),
+    "NaN as a threshold": (manifest(done_thresholds={"a": float("nan")}), ("done_thresholds",)),
     "images of 10**9 pixels a side": (config("data.image_size", 10**9), ("data.image_size",)),
     "adapters of the rank 10**9": (config("model.lora.r", 5), ("model.lora",)),
     "pipe in the place of the manifest": (

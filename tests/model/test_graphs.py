@@ -45,7 +45,7 @@ def case(request, tmp_path) -> Case:
 
 @pytest.fixture
 def without_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Random state of the host, and captures that fail; returns why, once for each."""
+    """Random state of the host, and captures that fail; returns what is done, in order."""
     seen: list[str] = []
 
     def refuse(*_):
@@ -55,6 +55,8 @@ def without_gpu(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(torch.cuda, "get_rng_state", torch.get_rng_state)
     monkeypatch.setattr(torch.cuda, "set_rng_state", torch.set_rng_state)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda: "its stream")
+    monkeypatch.setattr(torch.cuda, "set_stream", seen.append)
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", refuse)
     monkeypatch.setattr(graphs, "_Replay", refuse)
     return seen
@@ -74,7 +76,7 @@ def test_what_is_captured_computes_what_the_model_does(case, without_gpu):
     looked = case.trunk.look([case.batch, case.batch])
     for batch in looked:
         torch.testing.assert_close(case.passes(batch), expected, atol=1e-4, rtol=1e-4)
-    assert without_gpu == ["capture"] * (2 if case.trunk._tower else 1)
+    assert without_gpu == ["capture", "its stream"] * (2 if case.trunk._tower else 1)
     assert [shape[1] % LENGTHS for shape in case.trunk._decoder._graphs] == [0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -90,6 +91,18 @@ def test_the_next_epoch_is_read_from_the_middle_of_this_one(
         step, step, "reads 3", step, step,
     ]  # fmt: skip
     assert not any(batches._thread.is_alive() for batches in started)
+
+
+@pytest.mark.parametrize(
+    ("done", "seconds", "near"),
+    [(0, 0.0, False), (49, 4.9, False), (50, 5.0, True), (50, 50.0, False), (81, 81.0, True)],
+)
+def test_the_next_epoch_of_long_ones_is_read_shortly_before_their_end(
+    done: int, seconds: float, near: bool
+) -> None:
+    """Of 100 iterations, the middle at the most, and then 20 seconds before the end."""
+    progress: Any = SimpleNamespace(done=done, iterations=100, seconds=seconds)
+    assert loop._nears_its_end(progress) == near
 
 
 def test_a_loss_that_is_not_finite_names_task_epoch_and_iteration(small: Callable) -> None:
