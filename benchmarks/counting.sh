@@ -14,7 +14,7 @@ export COLUMNS=100
 
 show() {
     printf '\n```console\n$ %s\n' "${*//"$sources"/DATA}"
-    "$@" 2>&1 | sed "s#$sources#DATA#g; s#$PWD#.#g"
+    "$@" 2>&1 | sed "s#$PWD#.#g; s#$sources#DATA#g"
     printf '```\n'
 }
 
