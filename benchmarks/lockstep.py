@@ -64,7 +64,7 @@ def main() -> None:
     print(f"{IMAGES} images of {OBJECTS} objects, CPU, {torch.get_num_threads()} threads\n")
     print("| model sees | one by one | lock-step | times as fast | counts | points apart |")
     print("| --- | --- | --- | --- | --- | --- |")
-    for image_size in (48, 96):
+    for image_size in (48, 64, 96):
         measure(image_size, images)
 
 
