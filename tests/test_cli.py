@@ -44,7 +44,7 @@ def test_train_resume_and_count(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
     counted = raydual(
         "count", "white.png", "broken.jpg", "--checkpoint", "runs/r", "--max-objects", "3",
-        "--gif", cwd=tmp_path,
+        "--category", "star", "--gif", cwd=tmp_path,
     )  # fmt: skip
     assert counted.returncode == 1
     assert "white.png" in counted.stdout
@@ -53,7 +53,8 @@ def test_train_resume_and_count(dataset: str, tmp_path: Path) -> None:
     assert (tmp_path / "counted" / "white.counted.gif").exists()
 
     one = "runs/r/best_done_checkpoint"
-    shown = raydual("count", "white.png", "--checkpoint", one, "--json", cwd=tmp_path)
+    asked = ["--checkpoint", one, "--category", "star", "--json"]
+    shown = raydual("count", "white.png", *asked, cwd=tmp_path)
     assert shown.returncode == 0
     assert json.loads(shown.stdout)[0]["image"] == "white.png"
 

@@ -26,7 +26,8 @@ RAY_FILES = {
 LAYERS = [
     {"errors", "version", "config", "config_tree", "credentials", "spot"},
     {"losses", "metrics", "tasks", "data", "model", "training.run_folder"},
-    {"counting.closed_loop", "counting.samples"},  # training counts with them too
+    # training counts with these too
+    {"counting.closed_loop", "counting.samples", "counting.threshold"},
     {"training"},
     {"counting"},
     {"tuning"},
