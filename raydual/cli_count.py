@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from raydual.counting.summary import Figures
 
 
+Images = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="IMAGE|FOLDER|GLOB...",
+        help="Files, folders, 'quoted/**/*.jpg': JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, JPEG 2000, "
+        "AVIF or ICO.",
+    ),
+]
 MODEL = "A run, each task from its best checkpoint; or one checkpoint folder."
 Model = Annotated[str, typer.Argument(metavar="RUN_OR_DIR", help=MODEL)]
 Data = Annotated[str, typer.Option(help="A dataset: a folder, s3:// or gs://.")]
@@ -22,14 +30,7 @@ RepeatRadius = Annotated[
 
 
 def count(
-    images: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="IMAGE|FOLDER|GLOB...",
-            help="Files, folders, 'quoted/**/*.jpg': JPEG, PNG, WebP, BMP, TIFF, GIF, PPM, "
-            "JPEG 2000, AVIF or ICO.",
-        ),
-    ],
+    images: Images,
     checkpoint: Annotated[str, typer.Option(metavar="RUN_OR_DIR", help=MODEL)],
     category: Annotated[
         str | None,

@@ -104,6 +104,11 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, li
     """
     subject = evaluation.subject
     counts = true_counts(evaluation.data, evaluation.split, subject.config.data.category)
+    if counts is not None and not counts.any():
+        raise DataError(
+            f"no image of the {evaluation.split} split of {evaluation.data} has an object, so that "
+            "it says nothing of when a count should end; take another --split or --data"
+        )
     most = 0 if counts is None else int(counts.max())
     endless = replace(
         evaluation, subject=replace(subject, threshold=1.0), max_objects=2 * most + MARGIN
@@ -111,11 +116,6 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, li
     parts = Parts(endless)
     predictions, good = _readable(_count(endless, parts, on_event), endless)
     parts.remove()
-    if not any(p.true_count for p in good):
-        raise DataError(
-            f"no image of the {evaluation.split} split of {evaluation.data} has an object, so that "
-            "it says nothing of when a count should end; take another --split or --data"
-        )
     found = best_threshold(good, endless.max_objects)
     about = evaluation.about() | dataclasses.asdict(found)
     evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())

@@ -109,8 +109,7 @@ class Predictor:
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
         """Return a prediction for each sample, in their order."""
-        good = [sample for sample in samples if sample.error is None]
-        known = self._predict_good(good) if good else iter(())
+        known = self._predict_good([sample for sample in samples if sample.error is None])
         return [
             Prediction(s.id, s.category, error=s.error) if s.error else next(known) for s in samples
         ]

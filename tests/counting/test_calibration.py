@@ -157,8 +157,9 @@ def test_a_checkpoint_that_is_calibrated_leaves_its_run_as_it_was(
 
 
 def test_images_without_objects_do_not_say_when_a_count_ends(
-    cluster: None, run: Path, dataset: str, tmp_path: Path
+    run: Path, dataset: str, tmp_path: Path
 ) -> None:
+    """Which is said before any is counted: no cluster is needed."""
     empty = [replace(row, points=np.zeros((0, 2))) for row in read_rows(dataset, "val")]
     write_dataset(empty, tmp_path / "empty", source="tests")
     own = tmp_path / "run"
