@@ -1,5 +1,7 @@
 """`raydual count`, `evaluate` and `calibrate`: count images, measure how well, and set the end."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +97,7 @@ def evaluate(
 
     RAY_ADDRESS names the cluster to count on; without it Ray is started on this machine.
 
-    Exit code 1 if an image could not be read.
+    Exit code 1 if an image could not be read, 130 after Ctrl-C.
     """
     from raydual.counting.evaluate import evaluate as run
     from raydual.counting.evaluation import REPORT_FILE, Evaluation
@@ -107,7 +109,7 @@ def evaluate(
     _note(subject.note())
     folder = absolute(out) if out else subject.beside("evaluation")
     evaluation = Evaluation(subject, absolute(data), split, folder, max_objects, repeat_radius)
-    with ConsoleTracker(subject.config) as console:
+    with _kept(), ConsoleTracker(subject.config) as console:
         evaluated = run(evaluation, console)
     unknown = {p.category for p in evaluated.predictions} - set(subject.categories)
     if unknown and subject.categories:
@@ -134,7 +136,9 @@ def calibrate(
     checkpoint, from which `raydual count` and `raydual evaluate` take it, until training goes on
     to other weights. Measure on another split than this.
 
-    Exit code 1 if an image could not be read.
+    Started again after an interruption, the same command goes on where it was.
+
+    Exit code 1 if an image could not be read, 130 after Ctrl-C.
     """
     from raydual.counting.evaluate import calibrate as run
     from raydual.counting.evaluation import Evaluation
@@ -147,7 +151,7 @@ def calibrate(
         _note("note: of images trained on, a model is surer than of others; take --split val")
     folder = subject.beside(CALIBRATION)
     evaluation = Evaluation(subject, absolute(data), split, folder, repeat_radius=repeat_radius)
-    with ConsoleTracker(subject.config) as console:
+    with _kept(), ConsoleTracker(subject.config) as console:
         found, unreadable = run(evaluation, console)
     for prediction in unreadable:
         typer.echo(printable(f"{prediction.id}: skipped, {prediction.error}"))
@@ -157,6 +161,16 @@ def calibrate(
     )
     if unreadable:
         raise typer.Exit(1)
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Say after Ctrl-C what there is to do, and end with exit code 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _note("Interrupted; images counted so far are kept: give the same command to go on")
+        raise typer.Exit(130) from None
 
 
 def _form(as_json: bool, as_csv: bool) -> str:

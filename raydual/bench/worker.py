@@ -52,7 +52,7 @@ def measured(job: dict[str, Any]) -> dict[str, Any]:
     from raydual.bench.stopwatch import Stopwatch, figures
 
     record = Path(job["out"]).with_suffix(".record.json")
-    _train(job["kind"], config, device, Stopwatch(record, config.train.epochs, device.type))
+    train(job["kind"], config, device, Stopwatch(record, config.train.epochs, device.type))
     images = config.train.batch_size * job["workers"]
     return figures(json.loads(record.read_text()), job["started"], images, device.type)
 
@@ -62,7 +62,7 @@ def threads(config: Config) -> int:
     return max(1, int(config.scale.cpus_per_worker))
 
 
-def _train(kind: str, config: Config, device: Any, on_stage: Any) -> None:
+def train(kind: str, config: Config, device: Any, on_stage: Any) -> None:
     """Train to the end, told on a console as a user's training would be.
 
     kind: "reference", "here" or "ray".

@@ -96,7 +96,7 @@ class Subject:
                 "threshold; run `raydual calibrate` for these"
             )
         if self.threshold != DONE_THRESHOLD:
-            return f"note: done ends a count above {self.threshold:.4f}, as calibrated"
+            return f"note: done ends a count above {self.threshold:.4g}, as calibrated"
         return None
 
     def load(self, device: str | torch.device) -> Counter:

@@ -124,7 +124,7 @@ def test_a_threshold_is_of_the_weights_it_was_found_with(run: Path, tmp_path: Pa
         shutil.copytree(run, own)
         assert Subject.at(own).note() is None
         set_threshold(own, 0.25)
-        assert "above 0.2500, as calibrated" in str(Subject.at(own).note())
+        assert "above 0.25, as calibrated" in str(Subject.at(own).note())
         config = load(None, ["data.image_size=48", "seed=9"])
         shutil.rmtree(own / f"best_{changed}_checkpoint")
         model = DualTaskCounter.from_config(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from dataclasses import replace
 from itertools import islice
@@ -30,6 +31,7 @@ from raydual.model.counter import DualTaskCounter
 from raydual.training.events import Note, Step
 from raydual.training.loop import validate
 from raydual.training.parallel import ParallelCounter
+from raydual.training.trackers import ConsoleTracker
 
 CAP = 6
 
@@ -140,6 +142,25 @@ def test_an_interrupted_evaluation_goes_on(val: Evaluation, evaluated: tuple) ->
     notes.clear()
     assert evaluate(val, lambda e: notes.append(e.text)).figures == figures
     assert notes == ["All 21 images are counted already"]
+
+
+def test_ctrl_c_says_that_what_was_counted_is_kept(
+    val: Evaluation, run: Path, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    args = ["evaluate", str(run), "--data", dataset, "--split", "val"]
+    args += ["--out", val.out, "--max-objects", str(CAP)]
+
+    def interrupt(tracker: ConsoleTracker, step: Step) -> None:
+        if step.done:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ConsoleTracker, "_show_step", interrupt)
+        result = CliRunner().invoke(app, args)
+    assert (result.exit_code, "give the same command to go on" in result.output) == (130, True)
+    again = CliRunner().invoke(app, args)
+    assert again.exit_code == 0
+    assert re.search(r"Going on: \d+ of 21 images are counted already", again.output)
 
 
 def test_other_settings_are_another_evaluation(val: Evaluation, run: Path, dataset: str) -> None:
