@@ -1,7 +1,10 @@
 """`raydual bench`: where the time of a training goes on this machine."""
 
+import signal
+import sys
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
@@ -83,4 +86,10 @@ def bench(
     from raydual.bench.command import check_out, show
 
     check_out(out)
+    signal.signal(signal.SIGTERM, _end)
     show(measure(settings, device.value, iterations, rounds, names), as_json, out)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    """End as after Ctrl-C: the row's process ends too, and its files are removed."""
+    sys.exit(128 + number)

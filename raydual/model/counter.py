@@ -195,6 +195,9 @@ class DualTaskCounter(nn.Module):
 
         image: with the marks of the `num_marked` objects already counted drawn on it (see
         `raydual.draw_marks`). category: what is counted, as in training.
+
+        Raises:
+            ValueError: `num_marked` is below 0.
         """
         (position,) = self._answers(image, num_marked, category, [COORD.name])
         return self._point(image, position)

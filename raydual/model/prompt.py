@@ -109,12 +109,17 @@ class Prompter:
             of the category; `images` as given, a quarter of what they are normalised; the
             `normalised` (3, 256) float32 of each pixel value; and for the Qwen-VL families
             `position_ids` (3, B, L).
+
+        Raises:
+            ValueError: images of another shape or type, or a number below 0.
         """
         expected = (len(categories), self.image_size, self.image_size, 3)
         if images.shape != expected or images.dtype != np.uint8:
             raise ValueError(
                 f"images are {images.shape} {images.dtype}, expected {expected} uint8."
             )
+        if min(num_marked, default=0) < 0:
+            raise ValueError(f"num_marked is {min(num_marked)}, expected 0 or more.")
         inputs = self.text_inputs(categories, num_marked)
         return inputs | {"images": torch.from_numpy(images), "normalised": self._normalised}
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from rich.console import Console
@@ -155,6 +159,26 @@ def test_a_benchmark_prints_json_that_adds_up(dataset: str, tmp_path: Path) -> N
         assert sum(row["ms"].values()) == pytest.approx(row["ms_iteration"])
         assert row["ms_iteration"] == pytest.approx(1000 / row["iterations_per_s"])
         assert row["host_peak_gib"] > row["host_growth_gib"] > 0
+
+
+def test_a_benchmark_that_is_ended_leaves_no_files_and_no_process(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "raydual", "bench", "--only", "dual"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=-1, stderr=-1
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("raydual-bench-*/*/job.json")):
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        (row,) = psutil.Process(process.pid).children()
+        process.terminate()
+        assert process.wait(30) == 128 + signal.SIGTERM
+        assert list(tmp_path.iterdir()) == []
+        assert not row.is_running()
+    finally:
+        process.kill()
 
 
 @pytest.mark.parametrize(

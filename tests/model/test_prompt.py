@@ -173,6 +173,11 @@ def test_images_of_another_size_are_refused(tiny):
         tiny.encode(_images(1, 64), ["x"], [0])
 
 
+def test_fewer_marks_than_none_are_refused(tiny):
+    with pytest.raises(ValueError, match="num_marked is -1, expected 0 or more"):
+        tiny.encode(_images(2, 96), ["x", "y"], [3, -1])
+
+
 @pytest.mark.parametrize("name", ["./nowhere", "/nowhere/else", "a/b/c", "s3://bucket/run"])
 def test_a_missing_folder_is_not_looked_up_on_the_hub(name):
     with pytest.raises(ConfigError, match="there is no folder"):
