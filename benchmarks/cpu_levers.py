@@ -139,15 +139,13 @@ LEVERS: dict[str, dict[str, Callable[[], contextlib.AbstractContextManager[Any]]
 }
 
 
-def settings(preset: str, scratch: Path) -> Config:
+def settings(name: str, scratch: Path) -> Config:
     """Return what is trained: three epochs, the first of which warms up."""
-    if preset == "tiny":
-        changed = []
-    else:
-        changed = [f"model.trunk={scratch / 'qwen'}", "data.image_size=112", "model.dtype=float32"]
-        changed += ["scale.cpus_per_worker=0.5"]
-        preset = "qwen2-vl-2b"
-    config = load(None, [f"data.path={scratch / 'data'}", *changed], preset)
+    preset, values = "tiny", [f"data.path={scratch / 'data'}"]
+    if name == "qwen":
+        preset, values = "qwen2-vl-2b", [*values, f"model.trunk={scratch / 'qwen'}"]
+        values += ["data.image_size=112", "model.dtype=float32", "scale.cpus_per_worker=0.5"]
+    config = load(None, values, preset)
     return base_config(config, "cpu", ITERATIONS, str(scratch / f"{time.time_ns()}"))
 
 

@@ -205,14 +205,20 @@ class DualTaskCounter(nn.Module):
     def predict_done(
         self, image: Image.Image, num_marked: int, category: str | None = None
     ) -> float:
-        """Say with what probability, in [0, 1], every object of the image is marked."""
+        """Say with what probability, in [0, 1], every object of the image is marked.
+
+        Takes and raises what `predict_coordinates` does.
+        """
         (done,) = self._answers(image, num_marked, category, [DONE.name])
         return float(done.logit[0].sigmoid())
 
     def predict(
         self, image: Image.Image, num_marked: int, category: str | None = None
     ) -> Prediction:
-        """Say both: where the next object is and whether there is one."""
+        """Say both: where the next object is and whether there is one.
+
+        Takes and raises what `predict_coordinates` does.
+        """
         tasks = [COORD.name, DONE.name]
         position, done = self._answers(image, num_marked, category, tasks)
         x, y = self._point(image, position)

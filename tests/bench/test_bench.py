@@ -168,11 +168,12 @@ def test_a_benchmark_that_is_ended_leaves_no_files_and_no_process(tmp_path: Path
     )
     try:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("raydual-bench-*/*/job.json")):
+        while not (measuring := psutil.Process(process.pid).children()):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        (row,) = psutil.Process(process.pid).children()
+        (row,) = measuring
+        assert list(tmp_path.glob("raydual-bench-*/*/job.json"))
         process.terminate()
         assert process.wait(30) == 128 + signal.SIGTERM
         assert list(tmp_path.iterdir()) == []
