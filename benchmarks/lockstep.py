@@ -1,6 +1,6 @@
 """Counting in lock-step against one by one: the same results, how much faster.
 
-python benchmarks/lockstep.py    # a minute on two idle cores
+python benchmarks/lockstep.py    # two minutes on two idle cores
 
 The tiny trunk with random weights, kept from ever being done, counts 64 drawn images to 20
 objects each, in turn, three times; the fastest time of each way counts. Beside both, what is not in
@@ -61,7 +61,8 @@ def measure(image_size: int, images: list[Image.Image]) -> None:
     ]
     counter.count_batch(images[:4], **LIMITS)  # warms up
     runs = [[timed(way) for way in ways] for _ in range(REPEATS)]
-    pairs = list(zip(runs[-1][0][1], runs[-1][1][1], strict=True))
+    alone, *others = (results for _, results in runs[-1])
+    pairs = [pair for results in others for pair in zip(alone, results, strict=True)]
     counts = all(a.count == b.count == OBJECTS for a, b in pairs)
     apart = max(float(np.abs(a.points - b.points).max()) for a, b in pairs)
     slow, fast, threads = (min(run[way][0] for run in runs) for way in range(len(ways)))

@@ -70,7 +70,7 @@ def bench(
     Images are drawn unless data.path is given; run.*, train.epochs and train.max_iterations are set
     by the benchmark.
 
-    Exit code 1 if a row could not be measured.
+    Exit code 1 if a row could not be measured, 143 after SIGTERM.
 
     Examples:
 
@@ -86,10 +86,15 @@ def bench(
     from raydual.bench.command import check_out, show
 
     check_out(out)
-    signal.signal(signal.SIGTERM, _end)
-    show(measure(settings, device.value, iterations, rounds, names), as_json, out)
+    before = signal.signal(signal.SIGTERM, _end)
+    try:
+        found = measure(settings, device.value, iterations, rounds, names)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    show(found, as_json, out)
 
 
 def _end(number: int, frame: FrameType | None) -> None:
     """End as after Ctrl-C: the row's process ends too, and its files are removed."""
+    signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)

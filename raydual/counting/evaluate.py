@@ -115,11 +115,11 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, li
     )
     parts = Parts(endless)
     predictions, good = _readable(_count(endless, parts, on_event), endless)
-    parts.remove()
     found = best_threshold(good, endless.max_objects)
     about = evaluation.about() | dataclasses.asdict(found)
     evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())
     subject.store_threshold(found.threshold)
+    parts.remove()
     return found, [p for p in predictions if p.error is not None]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -166,20 +167,23 @@ def test_a_benchmark_that_is_ended_leaves_no_files_and_no_process(tmp_path: Path
     process = subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | {"TMPDIR": str(tmp_path)}, stdout=-1, stderr=-1
     )
+    family, measuring = psutil.Process(process.pid), []
     try:
         deadline = time.monotonic() + 60
-        while not (measuring := psutil.Process(process.pid).children()):
+        while not (measuring := [p for p in family.children() if "job.json" in str(p.cmdline())]):
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        (row,) = measuring
         assert list(tmp_path.glob("raydual-bench-*/*/job.json"))
         process.terminate()
         assert process.wait(30) == 128 + signal.SIGTERM
         assert list(tmp_path.iterdir()) == []
-        assert not row.is_running()
+        assert not measuring[0].is_running()
     finally:
         process.kill()
+        for one in measuring:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
 
 
 @pytest.mark.parametrize(
