@@ -22,14 +22,12 @@ from unittest import mock
 import random_qwen
 import torch
 
-from raydual.bench.command import median
-from raydual.bench.rows import base_config, images_needed
+from raydual.bench.command import dataset, median
+from raydual.bench.rows import base_config
 from raydual.bench.stopwatch import Stopwatch, figures
 from raydual.bench.worker import threads, train
 from raydual.config import load
 from raydual.config_tree import Config
-from raydual.data.formats import synthetic
-from raydual.data.schema import write_dataset
 from raydual.model import trunk
 from raydual.training.parallel import ParallelCounter
 
@@ -95,14 +93,10 @@ def eager_attention() -> Iterator[None]:
 @contextlib.contextmanager
 def vocabulary_logits() -> Iterator[None]:
     """Hidden states of every layer, and logits of the last one over the vocabulary."""
+    plain, functional = trunk.Trunk._last_hidden, torch.nn.functional
 
     def last_hidden(self: trunk.Trunk, inputs: dict[str, Any]) -> torch.Tensor:
-        if trunk.FEATURES in inputs:
-            seen = trunk.as_returned(inputs.pop(trunk.FEATURES), self._layout)
-            inputs["mm_encoder_outputs"] = {"image": seen}
-        output = self.model(**inputs, use_cache=False, output_hidden_states=True, return_dict=True)
-        hidden: torch.Tensor = output.last_hidden_state
-        functional = torch.nn.functional
+        hidden = plain(self, inputs | {"output_hidden_states": True})
         self.logits = functional.linear(hidden, self.model.get_input_embeddings().weight)
         return hidden
 
@@ -163,9 +157,7 @@ def main(rounds: str = "3") -> None:
     """Print a table a preset."""
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        images = images_needed(settings("tiny", scratch), ITERATIONS)
-        drawing = synthetic.SynthConfig(images=images, splits=(0.9, 0.05, 0.05))
-        write_dataset(synthetic.rows(drawing), scratch / "data", source="bench")
+        dataset(load(None, []), ITERATIONS, scratch)
         random_qwen.write(str(scratch / "qwen"), TEXT, VISION)
         for preset, levers in LEVERS.items():
             found: dict[str, list[Any]] = {lever: [] for lever in levers}

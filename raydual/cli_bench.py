@@ -1,10 +1,7 @@
 """`raydual bench`: where the time of a training goes on this machine."""
 
-import signal
-import sys
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -86,15 +83,4 @@ def bench(
     from raydual.bench.command import check_out, show
 
     check_out(out)
-    before = signal.signal(signal.SIGTERM, _end)
-    try:
-        found = measure(settings, device.value, iterations, rounds, names)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    show(found, as_json, out)
-
-
-def _end(number: int, frame: FrameType | None) -> None:
-    """End as after Ctrl-C: the row's process ends too, and its files are removed."""
-    signal.signal(number, signal.SIG_IGN)
-    sys.exit(128 + number)
+    show(measure(settings, device.value, iterations, rounds, names), as_json, out)

@@ -17,6 +17,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from raydual.bench.ending import end, exits_on_sigterm
 from raydual.bench.rows import Row, base_config, images_needed, rows
 from raydual.bench.tables import print_report, report
 from raydual.config import with_values
@@ -46,10 +47,14 @@ def bench(
     chosen = rows(only, device)
     plan = [(n, row) for n in range(rounds) for row in chosen if n == 0 or row.table != ONCE]
     started = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="raydual-bench-") as scratch, _bar() as bar:
+    with (
+        exits_on_sigterm(),
+        tempfile.TemporaryDirectory(prefix="raydual-bench-") as scratch,
+        _bar() as bar,
+    ):
         task = bar.add_task("drawing images", total=len(plan) + 1)
         config = base_config(config, device, iterations, scratch)
-        config = with_values(config, {"data.path": _dataset(config, iterations, Path(scratch))})
+        config = with_values(config, {"data.path": dataset(config, iterations, Path(scratch))})
         found: dict[Row, list[dict[str, Any]]] = {row: [] for row in chosen}
         for number, row in plan:
             about = row.table if row.table == ONCE else f"{row.table}: {row.name}"
@@ -92,7 +97,7 @@ def measure(row: Row, config: Config, device: str, folder: Path) -> dict[str, An
     (folder / "job.json").write_text(json.dumps(job))
     # the cluster to measure is this machine
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "raydual.bench.worker", str(folder / "job.json")],
         env=environment,
         stdin=subprocess.DEVNULL,
@@ -100,14 +105,19 @@ def measure(row: Row, config: Config, device: str, folder: Path) -> dict[str, An
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        _, said = process.communicate()
+    except BaseException:
+        end(process)
+        raise
     out = Path(job["out"])
     result: dict[str, Any] = json.loads(out.read_text()) if out.is_file() else {}
     if "error" in result:
         kind: type[RaydualError] = ConfigError if result["exit_code"] == 2 else TrainingError
         raise kind(f"{row.name}: {result['error']}")
-    if done.returncode or not result:
-        lines = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise TrainingError(f"{row.name} ended with exit code {done.returncode}: {lines[-1]}")
+    if process.returncode or not result:
+        lines = said.strip().splitlines() or ["it said nothing"]
+        raise TrainingError(f"{row.name} ended with exit code {process.returncode}: {lines[-1]}")
     return result
 
 
@@ -155,7 +165,7 @@ def code() -> str:
     return f"{__version__} ({done.stdout.strip() or 'unknown commit'})"
 
 
-def _dataset(config: Config, iterations: int, scratch: Path) -> str:
+def dataset(config: Config, iterations: int, scratch: Path) -> str:
     """Return the path of the data; images are drawn where none are given.
 
     Raises:

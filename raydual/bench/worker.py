@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from raydual.bench.ending import exits_on_sigterm
 from raydual.config import build
 from raydual.config_tree import Config
 from raydual.errors import ConfigError, RaydualError
@@ -22,7 +23,8 @@ def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
     out = Path(job["out"])
     try:
-        out.write_text(json.dumps(measured(job)))
+        with exits_on_sigterm():
+            out.write_text(json.dumps(measured(job)))
     except RaydualError as error:
         out.write_text(json.dumps({"error": str(error), "exit_code": error.exit_code}))
         raise SystemExit(error.exit_code) from None

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -88,12 +89,17 @@ def test_no_threshold_is_chosen_just_below_where_counts_do_not_end() -> None:
 
 
 def test_a_calibrated_run_counts_with_its_threshold(
-    cluster: None, run: Path, dataset: str, tmp_path: Path
+    cluster: None, run: Path, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own = tmp_path / "run"
     shutil.copytree(run, own)
+    with monkeypatch.context() as patched:  # Ctrl-C at its very end costs no count
+        patched.setattr(Subject, "store_threshold", Mock(side_effect=KeyboardInterrupt))
+        interrupted = CliRunner().invoke(app, ["calibrate", str(own), "--data", dataset])
+    assert (interrupted.exit_code, "are kept" in interrupted.output) == (130, True)
     result = CliRunner().invoke(app, ["calibrate", str(own), "--data", dataset])
     assert result.exit_code == 0, result.output
+    assert "Going on: 21 of 21 images are counted already" in result.output
     stored = json.loads((own / "calibration" / "calibration.json").read_text())
     assert [p.name for p in (own / "calibration").iterdir()] == ["calibration.json"]
     assert (stored["split"], stored["images"]) == ("val", 21)
