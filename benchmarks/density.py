@@ -1,0 +1,153 @@
+"""How well a usual counter does on a dataset: what its labels let anyone learn.
+
+python benchmarks/density.py DATASET [SIDE [EPOCHS]]    # 160 px, 100 epochs: ten minutes for bccd
+
+A small U-Net (Ronneberger, Fischer and Brox 2015) is taught a density map (Lempitsky and Zisserman
+2010): a Gaussian of sum 1 at every object; the sum of a map is the count. It knows nothing of
+raydual but the dataset, the augmentation and the figures. Nothing is chosen: the weights after the
+last epoch count, and every split is counted once, so that what is learned by heart shows.
+"""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from rich.progress import track
+from torch import Tensor, nn
+
+from raydual.counting.count_figures import count_figures
+from raydual.counting.ratios import intervals
+from raydual.data.augment import augment
+from raydual.data.images import decode_image
+from raydual.data.letterbox import Letterbox
+from raydual.data.schema import read_rows
+
+BATCH, PEAK_LR, WIDTH = 8, 2e-3, 24
+SPREAD = 2.0
+"""Standard deviation of an object's Gaussian in cells of the map, which are 2 pixels wide."""
+
+SCALE = 100.0
+"""Maps are taught this many times as high: the sums of their Gaussians alone are small."""
+
+Objects = tuple[str, Image.Image, np.ndarray]
+"""An image's id, the image, and its points (N, 2) in pixels of it."""
+
+
+class UNet(nn.Module):
+    """Images (B, 3, S, S) -> density maps (B, S / 2, S / 2)."""
+
+    def __init__(self, width: int = WIDTH) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(_layer(3, width, stride=2), _layer(width, width))
+        downs = (width, 2 * width, 4 * width, 4 * width)
+        self.down = nn.ModuleList(
+            nn.Sequential(_layer(a, b), _layer(b, b)) for a, b in pairwise(downs)
+        )
+        ups = ((8 * width, 2 * width), (4 * width, width), (2 * width, width))
+        self.up = nn.ModuleList(nn.Sequential(_layer(a, b), _layer(b, b)) for a, b in ups)
+        self.out = nn.Conv2d(width, 1, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return maps `SCALE` times as high as densities."""
+        levels = [self.stem(images)]
+        for down in self.down:
+            levels.append(down(F.max_pool2d(levels[-1], 2)))
+        seen = levels.pop()
+        for up in self.up:
+            beside = levels.pop()
+            larger = F.interpolate(seen, size=beside.shape[2:], mode="bilinear")
+            seen = up(torch.cat([larger, beside], dim=1))
+        return self.out(seen)[:, 0]
+
+
+def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def encode(image: Image.Image, points: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
+    """Return an image (3, side, side) in [0, 1] and its density map (side / 2, side / 2)."""
+    box = Letterbox(*image.size, side)
+    pixels = torch.from_numpy(box.apply(image)).permute(2, 0, 1).float() / 255
+    centres = torch.arange(side // 2) + 0.5
+    x, y = torch.from_numpy((box.to_canvas(points).T + 1) * side / 4).float()
+    across, down = (
+        torch.softmax(-((centres - at[:, None]) ** 2) / (2 * SPREAD**2), dim=1) for at in (x, y)
+    )
+    return pixels, torch.einsum("nh,nw->hw", down, across)
+
+
+def brightness(images: Tensor) -> Tensor:
+    """Change the contrast, brightness and colour of each image (B, 3, S, S) a little."""
+    n = len(images)
+    contrast = torch.empty(n, 1, 1, 1).uniform_(0.7, 1.3)
+    shift, colour = torch.empty(n, 1, 1, 1).uniform_(-0.15, 0.15), torch.empty(n, 3, 1, 1)
+    middle = images.mean(dim=(1, 2, 3), keepdim=True)
+    return ((images - middle) * contrast + middle + shift) * colour.uniform_(0.85, 1.15)
+
+
+def train(objects: list[Objects], side: int, epochs: int) -> UNet:
+    """Teach a network with Adam and one cycle of the learning rate."""
+    torch.manual_seed(0)
+    model, steps = UNet(), len(objects) // BATCH
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-3)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=epochs * steps)
+    for epoch in track(range(epochs), "Training"):
+        order = torch.randperm(len(objects)).tolist()
+        for step in range(steps):
+            rows = [objects[i] for i in order[step * BATCH : (step + 1) * BATCH]]
+            views = (augment(image, points, 0, epoch, name) for name, image, points in rows)
+            images, maps = map(
+                torch.stack, zip(*(encode(*view, side) for view in views), strict=True)
+            )
+            found = model(brightness(images))
+            too_many = found.sum(dim=(1, 2)) / SCALE - maps.sum(dim=(1, 2))
+            loss = (found - SCALE * maps).square().mean() + 0.02 * too_many.abs().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    return model.eval()
+
+
+@torch.no_grad()
+def count(model: UNet, objects: list[Objects], side: int) -> np.ndarray:
+    """Return the counts (images,), rounded."""
+    maps = [model(encode(image, points, side)[0][None]) for _, image, points in objects]
+    return np.array([float(m.sum()) / SCALE for m in maps]).round()
+
+
+def mae(true: np.ndarray, counted: np.ndarray) -> str:
+    """Return the mean absolute error and its 95 % interval."""
+    ratio = count_figures(true, counted)["mae"]
+    low, high = intervals({"mae": ratio})["mae"] or (np.nan, np.nan)
+    return f"{ratio.value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def main(dataset: str, side: int = 160, epochs: int = 100) -> None:
+    """Print a row for each split."""
+    splits: dict[str, list[Objects]] = {
+        split: [(row.id, decode_image(row.image), row.points) for row in read_rows(dataset, split)]
+        for split in ("train", "val", "test")
+    }
+    model = train(splits["train"], side, epochs)
+    median = np.median([len(points) for *_, points in splits["train"]])
+    print(f"{dataset}, {side} px, {epochs} epochs, {torch.get_num_threads()} threads\n")
+    print("| split | images | MAE | always median | correlation of counts |")
+    print("| --- | --- | --- | --- | --- |")
+    for split, objects in splits.items():
+        true = np.array([len(points) for *_, points in objects])
+        counted = count(model, objects, side)
+        print(
+            f"| {split} | {len(true)} | {mae(true, counted)} | "
+            f"{mae(true, np.full(len(true), median))} | {np.corrcoef(true, counted)[0, 1]:.2f} |"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:4]))
