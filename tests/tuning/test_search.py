@@ -180,12 +180,12 @@ def test_a_trial_that_raises_gives_its_reason(
 
 def test_a_population_changes_both_learning_rates(cluster: None, small: Callable) -> None:
     config = small(
-        *ONE, "train.epochs=9", "coord.patience=9", "done.patience=9", "coord.warmup=0",
+        *ONE, "train.epochs=5", "coord.patience=9", "done.patience=9", "coord.warmup=0",
         "done.warmup=0", "coord.lr_schedule=constant", "done.lr_schedule=constant",
     )  # fmt: skip
-    folder, found = searched(config, trial_scheduler="pbt", num_samples=4)
+    folder, found = searched(config, trial_scheduler="pbt", num_samples=3)
     assert set(states(found).values()) == {"finished"}
-    assert all(len(trial["epochs"]) == 9 for trial in found["trials"])
+    assert all(len(trial["epochs"]) == 5 for trial in found["trials"])
     histories = [folder.trial(trial["trial"]).history() for trial in found["trials"]]
     for task in TASKS:
         rates = [{line[f"train/lr_{task.name}"] for line in history} for history in histories]
