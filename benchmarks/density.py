@@ -2,10 +2,12 @@
 
 python benchmarks/density.py DATASET [SIDE [EPOCHS]]    # 160 px, 100 epochs: ten minutes for bccd
 
+DATASET has one category and all three splits; SIDE is even.
+
 A small U-Net (Ronneberger, Fischer and Brox 2015) is taught a density map (Lempitsky and Zisserman
-2010): a Gaussian of sum 1 at every object; the sum of a map is the count. It knows nothing of
-raydual but the dataset, the augmentation and the figures. Nothing is chosen: the weights after the
-last epoch count, and every split is counted once, so that what is learned by heart shows.
+2010): a Gaussian of sum 1 at every object; the sum of a map is the count. Of raydual it has the
+dataset, its canvas and augmentation, and the figures. No weights are chosen: those after the last
+epoch count every split, the training split too, so that what is learned by heart shows.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
@@ -33,6 +36,8 @@ SPREAD = 2.0
 
 SCALE = 100.0
 """Maps are taught this many times as high: the sums of their Gaussians alone are small."""
+
+BARS = Console(stderr=True)
 
 Objects = tuple[str, Image.Image, np.ndarray]
 """An image's id, the image, and its points (N, 2) in pixels of it."""
@@ -70,19 +75,24 @@ def _layer(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def encode(image: Image.Image, points: np.ndarray, side: int) -> tuple[Tensor, Tensor]:
-    """Return an image (3, side, side) in [0, 1] and its density map (side / 2, side / 2)."""
-    box = Letterbox(*image.size, side)
-    pixels = torch.from_numpy(box.apply(image)).permute(2, 0, 1).float() / 255
+def pixels(image: Image.Image, side: int) -> Tensor:
+    """Return an image (3, side, side) in [0, 1]."""
+    canvas = Letterbox(*image.size, side).apply(image)
+    return torch.from_numpy(canvas).permute(2, 0, 1).float() / 255
+
+
+def density(image: Image.Image, points: np.ndarray, side: int) -> Tensor:
+    """Return the density map (side / 2, side / 2) of the objects in an image."""
     centres = torch.arange(side // 2) + 0.5
-    x, y = torch.from_numpy((box.to_canvas(points).T + 1) * side / 4).float()
+    canvas = Letterbox(*image.size, side).to_canvas(points)
+    x, y = torch.from_numpy((canvas.T + 1) * side / 4).float()
     across, down = (
         torch.softmax(-((centres - at[:, None]) ** 2) / (2 * SPREAD**2), dim=1) for at in (x, y)
     )
-    return pixels, torch.einsum("nh,nw->hw", down, across)
+    return torch.einsum("nh,nw->hw", down, across)
 
 
-def brightness(images: Tensor) -> Tensor:
+def recoloured(images: Tensor) -> Tensor:
     """Change the contrast, brightness and colour of each image (B, 3, S, S) a little."""
     n = len(images)
     contrast = torch.empty(n, 1, 1, 1).uniform_(0.7, 1.3)
@@ -92,20 +102,19 @@ def brightness(images: Tensor) -> Tensor:
 
 
 def train(objects: list[Objects], side: int, epochs: int) -> UNet:
-    """Teach a network with Adam and one cycle of the learning rate."""
+    """Teach a network with AdamW and one cycle of the learning rate."""
     torch.manual_seed(0)
     model, steps = UNet(), len(objects) // BATCH
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=epochs * steps)
-    for epoch in track(range(epochs), "Training"):
+    for epoch in track(range(epochs), "Training", console=BARS):
         order = torch.randperm(len(objects)).tolist()
         for step in range(steps):
             rows = [objects[i] for i in order[step * BATCH : (step + 1) * BATCH]]
-            views = (augment(image, points, 0, epoch, name) for name, image, points in rows)
-            images, maps = map(
-                torch.stack, zip(*(encode(*view, side) for view in views), strict=True)
-            )
-            found = model(brightness(images))
+            views = [augment(image, points, 0, epoch, name) for name, image, points in rows]
+            images = torch.stack([pixels(image, side) for image, _ in views])
+            maps = torch.stack([density(image, points, side) for image, points in views])
+            found = model(recoloured(images))
             too_many = found.sum(dim=(1, 2)) / SCALE - maps.sum(dim=(1, 2))
             loss = (found - SCALE * maps).square().mean() + 0.02 * too_many.abs().mean()
             optimizer.zero_grad()
@@ -118,7 +127,9 @@ def train(objects: list[Objects], side: int, epochs: int) -> UNet:
 @torch.no_grad()
 def count(model: UNet, objects: list[Objects], side: int) -> np.ndarray:
     """Return the counts (images,), rounded."""
-    maps = [model(encode(image, points, side)[0][None]) for _, image, points in objects]
+    maps = (
+        model(pixels(image, side)[None]) for _, image, _ in track(objects, "Counting", console=BARS)
+    )
     return np.array([float(m.sum()) / SCALE for m in maps]).round()
 
 
