@@ -101,6 +101,8 @@ def first_error(error: ValidationError) -> ConfigError:
     key = ".".join(str(part) for part in first["loc"])
     got = "" if isinstance(first["input"], Mapping) else f" got {shown(first['input'])};"
     message = first["msg"].removeprefix("Value error, ")
+    if not key:
+        return ConfigError(message)  # of several keys, which it names
     return ConfigError(f"{key}:{got} {message[0].lower()}{message[1:]}")
 
 

@@ -46,8 +46,10 @@ class RunSection(Section):
 class MarkSection(Section):
     """How the objects already counted are shown to the model."""
 
-    style: Literal["numbers", "dots", "heatmap"] = "numbers"
-    alpha: Fraction = Field(0.5, description="opacity of a mark, 0 to 1")
+    style: Literal["numbers", "dots", "heatmap", "embedding"] = Field(
+        "numbers", description="painted; or learned vectors on the image tokens, which hide nothing"
+    )
+    alpha: Fraction = Field(0.5, description="opacity of a painted mark, 0 to 1")
     jitter: NonNegative = Field(
         0.0, description="training only: how far marks lie off, standard deviation in px of 384"
     )
@@ -70,7 +72,15 @@ class DataSection(Section):
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
     max_bad_fraction: Fraction = Field(0.01, description="corrupt images tolerated an epoch")
     augment: bool = Field(
-        False, description="training only: images mirrored half the time, and cropped to 60-100 %"
+        False,
+        description="training only: images mirrored half the time, cropped to 60-100 % or made "
+        "smaller, and changed in brightness, contrast and colour",
+    )
+    views: Count = Field(
+        0,
+        le=1000,
+        description="training views of an image whose features are computed once and kept; needs "
+        "a frozen tower and embedded marks; 0: features are computed anew",
     )
     mark: MarkSection = MarkSection()
 
@@ -88,12 +98,20 @@ class ModelSection(Section):
 
     trunk: str = Field(
         "tiny",
-        description="'tiny', a Hugging Face id or a local path; of a checkpoint, with its heads",
+        description="'tiny', 'photo', a Hugging Face id or a local path; of a checkpoint, with its "
+        "heads",
     )
     coord_head: Literal["pointing", "mlp"] = "pointing"
     lora: LoraSection = LoraSection()
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the trunk's arithmetic; auto: bfloat16 on a GPU, else float32"
+    )
+    cell: Literal[4, 8] = Field(4, description="side in px of the cells of the trunk `photo`")
+    freeze_tower: bool = Field(
+        False, description="keep the vision tower as it is; LoRA always does"
+    )
+    tower_lr_factor: Positive = Field(
+        1.0, description="learning rates of a tower that is trained, as a share of the trunk's"
     )
     gradient_checkpointing: bool = Field(False, description="trade compute for memory")
     compile: bool = Field(
@@ -123,10 +141,10 @@ class TaskSection(Section):
 class CoordSection(TaskSection):
     """The task that says where the next object is."""
 
-    match: Literal["ordered", "nearest"] = Field(
+    match: Literal["ordered", "nearest", "all"] = Field(
         "ordered",
         description="target: the next point in data.order; or, whichever objects are marked, the "
-        "nearest one that is not",
+        "nearest one that is not; all: that, and every object without a mark teaches its cell",
     )
 
 
@@ -149,6 +167,9 @@ class TrainSection(Section):
     accumulate: AtLeastOne = Field(1, description="passes whose gradients make one step")
     stop: Literal["all", "any"] = Field("all", description="end when all or any task has stalled")
     max_iterations: AtLeastOne | None = Field(None, description="iterations an epoch, at the most")
+    min_iterations: AtLeastOne = Field(
+        1, description="iterations an epoch, at the least: few images are gone over several times"
+    )
     max_val_batches: AtLeastOne | None = Field(
         None, description="validate on so many batches only, all workers together"
     )
@@ -221,6 +242,39 @@ class Config(Section):
     train: TrainSection = TrainSection()
     scale: ScaleSection = ScaleSection()
     log: LogSection = LogSection()
+
+    @property
+    def tower_is_frozen(self) -> bool:
+        """Whether an image's features stay the same while a model is trained."""
+        return self.model.freeze_tower or bool(self.model.lora.r)
+
+    @property
+    def embeds_marks(self) -> bool:
+        """Whether marks are inputs of their own, so that an image stays as it is."""
+        return self.data.mark.style == "embedding"
+
+    @model_validator(mode="after")
+    def _check_views(self) -> Config:
+        views = self.data.views
+        if views and not self.tower_is_frozen:
+            raise ValueError(
+                f"data.views={views} keeps features of a frozen tower; set model.freeze_tower=true,"
+                " or data.views=0"
+            )
+        if views and not self.embeds_marks:
+            raise ValueError(
+                f"data.views={views} keeps features of images without paint; set "
+                "data.mark.style=embedding, or data.views=0"
+            )
+        if views > 1 and not self.data.augment:
+            raise ValueError(
+                f"data.views={views} would all be alike; set data.augment=true, or data.views=1"
+            )
+        if self.coord.match == "all" and self.model.coord_head != "pointing":
+            raise ValueError(
+                "coord.match=all teaches the cells of a grid; set model.coord_head=pointing"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """Return the tree as YAML that `load(file=...)` reads back to an equal tree."""

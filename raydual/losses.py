@@ -58,6 +58,28 @@ def pointing_loss(
     )
 
 
+def every_object_loss(
+    scores: Tensor, positions: Tensor, objects: Tensor, mask: Tensor, grid: tuple[int, int]
+) -> Tensor:
+    """Return the training loss of the pointing head where any object may be next, shape (B,).
+
+    The mean over the objects of the distance loss of the position that an object's own cell
+    predicts, plus 0.05 times the cross-entropy of all their cells together among all cells:
+    `-log sum of softmax(scores) over the cells that hold an object`. 0 where there is no object.
+
+    scores: (B, cells) logits; positions: (B, cells, 2); objects: (B, L, 2) in [-1, 1], padded;
+    mask: (B, L) bool, which are real.
+    """
+    own = positions.gather(1, cell_of(objects, grid)[:, :, None].expand(-1, -1, 2))
+    number = mask.sum(dim=1)
+    distances = torch.where(mask, distance_loss(own, objects), 0.0).sum(dim=1)
+    scores = scores.float()
+    held = cells_of(objects, mask, grid) > 0
+    right = scores.masked_fill(~held, -torch.inf).logsumexp(dim=1)
+    wrong = torch.where(number > 0, scores.logsumexp(dim=1) - right, 0.0)
+    return distances / number.clamp(min=1) + CELL_WEIGHT * wrong
+
+
 def cells_of(points: Tensor, mask: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return 1 for the cells that hold a point and 0 for the others, (B, cells) float32.
 

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from raydual.config_tree import Config, TaskSection
-from raydual.losses import cells_of, distance_loss, done_loss, left_loss, pointing_loss
+from raydual.losses import (
+    cells_of,
+    distance_loss,
+    done_loss,
+    every_object_loss,
+    left_loss,
+    pointing_loss,
+)
 from raydual.metrics import Weighted, done_figures, natural_weight, pixel_errors
 from raydual.model.heads import COORD_HEADS, DoneHead, Position, Verdict
 
@@ -62,7 +69,7 @@ class Task:
     target: (points (N, 2), number of marks, config) -> candidates (M, C) and the natural weight;
         M = 0 where the task has no answer.
     make_head: (hidden size, grid, config) -> head.
-    criterion: (the head's output, Target, (rows, columns)) -> Judgement.
+    criterion: (the head's output, Target, (rows, columns), config) -> Judgement.
     settings: config -> the task's own section.
     loss_weight: its weight where losses are summed (strategy `mixed`).
     extra_logs: figures printed beside the loss, by the names they are printed under.
@@ -72,7 +79,7 @@ class Task:
     sample_marks: Callable[[int, np.random.Generator, Config], int]
     target: Callable[[np.ndarray, int, Config], tuple[np.ndarray, float]]
     make_head: Callable[[int, tuple[int, int], Config], nn.Module]
-    criterion: Callable[[Any, Target, tuple[int, int]], Judgement]
+    criterion: Callable[[Any, Target, tuple[int, int], Config], Judgement]
     settings: Callable[[Config], TaskSection]
     loss_weight: float = 1.0
     extra_logs: Mapping[str, str] = field(default_factory=dict)
@@ -86,6 +93,17 @@ class Task:
     def best(self) -> str:
         """The metric that says how good its best checkpoint is so far."""
         return f"val/best_loss_{self.name}"
+
+
+UNMARKED_FRACTION = 0.3
+"""Share of coordinate examples without a mark, where a look finds many objects: the first look."""
+
+
+def coord_marks(num_objects: int, rng: np.random.Generator, config: Config) -> int:
+    """Draw k as `regression_marks`; with `coord.match=all` it is 0 in `UNMARKED_FRACTION`."""
+    if config.coord.match == "all" and rng.random() < UNMARKED_FRACTION:
+        return 0
+    return regression_marks(num_objects, rng, config)
 
 
 def regression_marks(num_objects: int, rng: np.random.Generator, config: Config) -> int:
@@ -119,8 +137,13 @@ def nearest_candidate(position: Tensor, target: Target) -> Tensor:
     return chosen * target.valid[:, None]
 
 
-def judge_coord(output: Position, target: Target, grid: tuple[int, int]) -> Judgement:
-    """Judge positions; loss_coord is the distance loss of the position read out, for any head."""
+def judge_coord(
+    output: Position, target: Target, grid: tuple[int, int], config: Config
+) -> Judgement:
+    """Judge positions; loss_coord is the distance loss of the position read out, for any head.
+
+    With `coord.match=all` every object without a mark teaches its cell, whichever is read out.
+    """
     valid = target.valid
     wanted = nearest_candidate(output.position, target)
     loss = distance_loss(output.position, wanted)
@@ -135,14 +158,20 @@ def judge_coord(output: Position, target: Target, grid: tuple[int, int]) -> Judg
     }
     objective = loss
     if output.scores is not None and output.positions is not None and output.left is not None:
-        pointing = pointing_loss(output.scores, output.positions, wanted, grid)
+        if config.coord.match == "all":
+            every = target.left, target.left_mask
+            pointing = every_object_loss(output.scores, output.positions, *every, grid)
+        else:
+            pointing = pointing_loss(output.scores, output.positions, wanted, grid)
         left = left_loss(output.left, cells_of(target.left, target.left_mask, grid))
         objective = pointing + left
         figures |= {"loss_pointing": (pointing, valid), "loss_left": (left, valid)}
     return Judgement(objective, figures, {"px_median": (errors, valid)})
 
 
-def judge_done(output: Verdict, target: Target, grid: tuple[int, int]) -> Judgement:
+def judge_done(
+    output: Verdict, target: Target, grid: tuple[int, int], config: Config
+) -> Judgement:
     """Judge verdicts; loss_done is that of the verdict alone, loss_left that of its cells."""
     label, valid = target.values[:, 0, 0], target.valid
     loss = done_loss(output.logit, label)
@@ -152,11 +181,15 @@ def judge_done(output: Verdict, target: Target, grid: tuple[int, int]) -> Judgem
     return Judgement(loss + left, figures, {})
 
 
+def _coord_head(size: int, grid: tuple[int, int], config: Config) -> nn.Module:
+    return COORD_HEADS[config.model.coord_head](size, grid, places=config.coord.match != "all")
+
+
 COORD = Task(
     name="coord",
-    sample_marks=regression_marks,
+    sample_marks=coord_marks,
     target=_coord_target,
-    make_head=lambda size, grid, config: COORD_HEADS[config.model.coord_head](size, grid),
+    make_head=_coord_head,
     criterion=judge_coord,
     settings=lambda config: config.coord,
     extra_logs={"x": "loss_x", "y": "loss_y"},

@@ -237,7 +237,7 @@ def _factor(section: Any, steps: int, step: int) -> float:
 
 
 def _with_inputs(batch: Batch, inputs: dict[str, Tensor]) -> Batch:
-    return Batch(inputs, batch.targets, batch.canvases, batch.num_marked, batch.samples)
+    return Batch(inputs, batch.targets, batch.canvases, batch.marks, batch.samples)
 
 
 def _as_published(tower: Any) -> None:

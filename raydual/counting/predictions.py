@@ -123,7 +123,7 @@ class Predictor:
             encoder, config = model.counter.prompter, model.counter.config
             batch = collate(samples, objective, encoder, config, VAL_EPOCH).to(model.device)
             output = model.evaluate(batch, task)
-            judged = task.criterion(output, batch.targets[task.name], model.counter.grid)
+            judged = task.criterion(output, batch.targets[task.name], model.counter.grid, config)
             for own, more in zip(figures, _by_example(judged), strict=True):
                 own += more
             if task is DONE:

@@ -10,8 +10,17 @@ from typing import TypeVar
 from raydual.config_tree import Config
 from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
 from raydual.data.itinerary import Leg, extent, unread
-from raydual.data.loading import Preparation, Sample, arranged, batched
-from raydual.data.plan import Unit, num_rows, read_index, rows_at, shuffled, val_plan
+from raydual.data.loading import Kept, Preparation, Sample, arranged, batched
+from raydual.data.plan import (
+    Unit,
+    num_rows,
+    read_index,
+    repeated,
+    rows_at,
+    shuffled,
+    slice_rows,
+    val_plan,
+)
 from raydual.data.prefetch import Prefetched
 from raydual.data.schema import open_shard, shards
 from raydual.tasks import SEPARATE, Objective, objectives
@@ -27,20 +36,30 @@ KEEP_BYTES = 2**28
 class BatchStream:
     """Batches of one rank, the same whichever source the samples come from.
 
+    kept: features that training and validation read in the place of images; see `data.views`.
+
     Raises, when made:
         DataError: the dataset or a split is missing or has no row that the configuration wants,
             or there are fewer training rows than workers.
     """
 
     def __init__(
-        self, config: Config, encoder: Encoder, source: Source, rank: int = 0, world_size: int = 1
+        self,
+        config: Config,
+        encoder: Encoder,
+        source: Source,
+        rank: int = 0,
+        world_size: int = 1,
+        kept: Kept | None = None,
     ) -> None:
         self.config = config
         self.encoder = encoder
         self._source = source
         self.rank, self.world_size = rank, world_size
-        self._preparation = Preparation(config.data.image_size, config.data.order)
-        self._train_units, self._val_units = read_splits(config)
+        self._images = Preparation(config.data.image_size, config.data.order)
+        self._preparation = replace(self._images, kept=kept)
+        units, self._val_units = read_splits(config)
+        self._train_units = repeated(units, passes(config, num_rows(units)))
         self._val_kept: list[Sample] | None = None
 
     @property
@@ -51,7 +70,7 @@ class BatchStream:
 
     @property
     def train_rows(self) -> int:
-        """Rows of the training split that the configuration wants."""
+        """Rows of an epoch: those that the configuration wants, as often as it has them."""
         return num_rows(self._train_units)
 
     def extent(self, legs: Sequence[Leg]) -> tuple[int, int]:
@@ -80,7 +99,7 @@ class BatchStream:
         """
         plan = shuffled(self._train_units, seed=self.config.seed, epoch=epoch)
         preparation = self._preparation
-        if self.config.data.augment:
+        if self.config.data.augment and preparation.kept is None:
             preparation = replace(preparation, augment=(self.config.seed, epoch))
         order = unread(
             self.train_rows,
@@ -98,26 +117,23 @@ class BatchStream:
         return Prefetched(self._collated(self._val_samples(), SEPARATE, VAL_EPOCH))
 
     def first_val_batch(self, objective: Objective, count: int) -> Batch:
-        """Return this rank's first `count` validation rows as one batch."""
-        samples = list(itertools.islice(self._val_samples(), count))
-        return self._collate(samples, objective, VAL_EPOCH)
+        """Return this rank's first `count` validation rows as one batch, of images."""
+        plan = slice_rows(self._val_plan(self.val_rows), 0, count)
+        return self._collate(list(self._source(plan, self._images)), objective, VAL_EPOCH)
 
     def first_val_samples(self, count: int) -> list[Sample]:
-        """Return this rank's share of the first `count` validation rows."""
-        plan = val_plan(
-            self._val_units,
-            rank=self.rank,
-            world_size=self.world_size,
-            max_rows=min(count, self.val_rows),
+        """Return this rank's share of the first `count` validation rows, as images."""
+        return list(self._source(self._val_plan(min(count, self.val_rows)), self._images))
+
+    def _val_plan(self, rows: int) -> list[Unit]:
+        return val_plan(
+            self._val_units, rank=self.rank, world_size=self.world_size, max_rows=rows
         )
-        return list(self._source(plan, self._preparation))
 
     def _val_samples(self) -> Iterable[Sample]:
         if self._val_kept is not None:
             return self._val_kept
-        plan = val_plan(
-            self._val_units, rank=self.rank, world_size=self.world_size, max_rows=self.val_rows
-        )
+        plan = self._val_plan(self.val_rows)
         samples = self._source(plan, self._preparation)
         if num_rows(plan) * 3 * self._preparation.image_size**2 <= KEEP_BYTES:
             samples = self._val_kept = list(samples)
@@ -148,6 +164,18 @@ def read_splits(config: Config) -> tuple[list[Unit], list[Unit]]:
         for split in ("train", "val")
     )
     return train, val
+
+
+def passes(config: Config, rows: int) -> int:
+    """Return how often an epoch goes over the training rows, each time in other views.
+
+    As often as there are views of an image, and often enough for `train.min_iterations`.
+    """
+    train = config.train
+    batch = train.batch_size * train.accumulate * max(1, config.scale.max_workers)
+    enough = -(-train.min_iterations * batch // rows)
+    views = max(1, config.data.views)
+    return max(views, enough)
 
 
 def trained_categories(config: Config) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from raydual.data.imperfect import Shown, imperfect
 from raydual.data.loading import Sample
 from raydual.data.marking import draw_marks
 from raydual.data.randomness import example_rng
+from raydual.model.inputs import FEATURES, mark_inputs
 from raydual.tasks import Objective, Target, Task
 
 VAL_EPOCH = 0
@@ -30,21 +31,32 @@ class Encoder(Protocol):
         """Encode uint8 canvases (B, side, side, 3) with their prompts; see `Prompter`."""
         ...
 
+    def text_inputs(
+        self, categories: Sequence[str], num_marked: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Encode the prompts alone."""
+        ...
+
 
 @dataclass(frozen=True)
 class Batch:
     """Collated examples.
 
     inputs: what the trunk takes. targets: by task name. canvases: uint8 (B, side, side, 3), the
-    marked pictures, and the samples they were made from, stay on the host. num_marked: how many
-    marks each shows.
+    pictures as the model sees them, None where it is given features; marks: of each (k, 2) in
+    [-1, 1]. They and the samples they were made from stay on the host.
     """
 
     inputs: dict[str, Tensor]
     targets: dict[str, Target]
-    canvases: np.ndarray
-    num_marked: list[int]
+    canvases: np.ndarray | None
+    marks: list[np.ndarray]
     samples: list[Sample]
+
+    @property
+    def num_marked(self) -> list[int]:
+        """How many marks each example shows."""
+        return [len(own) for own in self.marks]
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -66,27 +78,44 @@ def collate(
 
     How many objects are marked, and in training how imperfectly (see `imperfect`), is drawn from
     (seed, epoch, row id, name of the objective) alone. They are the first ones in the order of
-    counting; with `coord.match=nearest`, where any object left is a right answer, they are any. A
-    sample whose image could not be decoded keeps its place, with no valid target.
+    counting; where any object left is a right answer (`coord.match`), they are any. A sample whose
+    image could not be decoded keeps its place, with no valid target.
     """
-    mark = config.data.mark
     shown = [_show(sample, objective, config, epoch) for sample in samples]
-    canvases = np.stack(
-        [
-            draw_marks(sample.pixels, one.marks, mark.style, mark.alpha)
-            for sample, one in zip(samples, shown, strict=True)
-        ]
-    )
-    numbers = [len(one.marks) for one in shown]
-    inputs = encoder.encode(canvases, [s.category for s in samples], numbers)
+    marks = [one.marks for one in shown]
+    numbers = [len(own) for own in marks]
+    categories = [sample.category for sample in samples]
+    if samples[0].features is not None:
+        canvases = None
+        inputs = encoder.text_inputs(categories, numbers) | {FEATURES: _stacked(samples)}
+    else:
+        canvases = np.stack(
+            [_canvas(s.pixels, own, config) for s, own in zip(samples, marks, strict=True)]
+        )
+        inputs = encoder.encode(canvases, categories, numbers)
+    if config.embeds_marks:
+        inputs |= mark_inputs(marks)
     targets = {task.name: _targets(task, samples, shown, config) for task in objective.tasks}
-    return Batch(inputs, targets, canvases, numbers, list(samples))
+    return Batch(inputs, targets, canvases, marks, list(samples))
+
+
+def _canvas(pixels: np.ndarray, marks: np.ndarray, config: Config) -> np.ndarray:
+    """Return an image as the model sees it: with its marks, where they are painted."""
+    if config.embeds_marks:
+        return pixels
+    return draw_marks(pixels, marks, config.data.mark.style, config.data.mark.alpha)
+
+
+def _stacked(samples: Sequence[Sample]) -> Tensor:
+    """Return the kept features of samples, (B, ...), in the type they were computed in."""
+    together = torch.from_numpy(np.stack([s.features for s in samples if s.features is not None]))
+    return together.view(torch.bfloat16) if together.dtype == torch.uint16 else together
 
 
 def _show(sample: Sample, objective: Objective, config: Config, epoch: int) -> Shown:
-    rng = example_rng(config.seed, epoch, sample.id, objective.name)
+    rng = example_rng(config.seed, epoch, sample.key, objective.name)
     marked = objective.sample_marks(len(sample.points), rng, config)
-    anywhere = config.coord.match == "nearest"
+    anywhere = config.coord.match != "ordered"
     points = rng.permutation(sample.points) if anywhere else sample.points
     if epoch == VAL_EPOCH:
         return Shown(points[:marked], points, marked)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +35,9 @@ class Sample:
     error: why the row cannot be used; None for a good one.
     size: width and height of the image in pixels, as it was put on the canvas; (1, 1) of one that
     cannot be decoded.
+    view: how often the epoch has the row before, in other views.
+    features: what a frozen tower makes of the image; its pixels are black then, for nobody asks
+    for them. bfloat16 values are held as uint16.
     """
 
     id: str
@@ -42,6 +46,17 @@ class Sample:
     points: np.ndarray
     error: str | None = None
     size: tuple[int, int] = (1, 1)
+    view: int = 0
+    features: np.ndarray | None = None
+
+    @property
+    def key(self) -> str:
+        """What random choices about this sample depend on: its row, and its view."""
+        return f"{self.id}#{self.view}" if self.view else self.id
+
+    def in_view(self, view: int) -> Sample:
+        """Return the sample as that of another view."""
+        return replace(self, view=view)
 
     @property
     def letterbox(self) -> Letterbox:
@@ -49,16 +64,26 @@ class Sample:
         return Letterbox(*self.size, self.pixels.shape[0])
 
 
+class Kept(Protocol):
+    """What has the samples of a unit with their features; see `KeptFeatures`."""
+
+    def read(self, unit: Unit, side: int) -> list[Sample]:
+        """Return the samples of a unit in its order."""
+        ...
+
+
 @dataclass(frozen=True)
 class Preparation:
     """How a row becomes a sample: the side of the canvas and the order of counting.
 
     augment: seed and epoch of the views to train on (see `augment`); None for the image as it is.
+    kept: where features lie that are read in the place of images; None to read images.
     """
 
     image_size: int
     order: str
     augment: tuple[int, int] | None = None
+    kept: Kept | None = None
 
 
 def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
@@ -67,8 +92,10 @@ def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
     Only the unit's row group is read. A corrupt image gives a sample with `error` set.
 
     Raises:
-        DataError: the shard cannot be read.
+        DataError: the shard, or the file with its features, cannot be read.
     """
+    if preparation.kept is not None:
+        return preparation.kept.read(unit, preparation.image_size)
     columns = ["id", "category", "image", "points"]
 
     def read() -> pa.Table:
@@ -77,10 +104,10 @@ def load_unit(unit: Unit, preparation: Preparation) -> list[Sample]:
         refuse_nulls(table)
         return table
 
-    return [_sample(row, preparation) for row in rows_of(patiently(read))]
+    return [_sample(row, unit.view, preparation) for row in rows_of(patiently(read))]
 
 
-def _sample(row: Row, preparation: Preparation) -> Sample:
+def _sample(row: Row, view: int, preparation: Preparation) -> Sample:
     side = preparation.image_size
     try:
         image = decode_image(row.image)
@@ -90,14 +117,15 @@ def _sample(row: Row, preparation: Preparation) -> Sample:
             raise CorruptImageError("a point lies outside the image")
     except CorruptImageError as error:
         black = np.zeros((side, side, 3), dtype=np.uint8)
-        return Sample(row.id, row.category, black, np.zeros((0, 2)), str(error))
+        return Sample(row.id, row.category, black, np.zeros((0, 2)), str(error), view=view)
     points = row.points
     if preparation.augment is not None:
-        image, points = augment(image, points, *preparation.augment, row.id)
+        name = f"{row.id}#{view}" if view else row.id
+        image, points = augment(image, points, *preparation.augment, name)
     box = Letterbox(*image.size, side)
     points = box.to_canvas(points)
     order = ORDERS[preparation.order]((points + 1) / 2 * REFERENCE_SIDE)
-    return Sample(row.id, row.category, box.apply(image), points[order], size=image.size)
+    return Sample(row.id, row.category, box.apply(image), points[order], None, image.size, view)
 
 
 def load_here(

@@ -8,7 +8,7 @@ one would have read, and validation can spread every row over the ranks without 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,11 +20,15 @@ from raydual.errors import DataError
 
 @dataclass(frozen=True)
 class Unit:
-    """Some rows of one row group of one shard, in the order in which they are to be read."""
+    """Some rows of one row group of one shard, in the order in which they are to be read.
+
+    view: how often an epoch has the rows before, in other views of their images.
+    """
 
     shard: str
     row_group: int
     rows: tuple[int, ...]
+    view: int = 0
 
 
 def read_index(
@@ -83,13 +87,18 @@ def num_rows(units: Sequence[Unit]) -> int:
     return sum(len(unit.rows) for unit in units)
 
 
+def repeated(units: Sequence[Unit], times: int) -> list[Unit]:
+    """Return the units several times over, each time as another view."""
+    return [replace(unit, view=view) for view in range(times) for unit in units]
+
+
 def shuffled(units: Sequence[Unit], *, seed: int, epoch: int) -> list[Unit]:
     """Return the rows of one epoch: row groups in a random order, and the rows within each."""
     rng = np.random.default_rng((seed, epoch, 0x7EA1))
     mixed = []
     for i in rng.permutation(len(units)):
         rows = rng.permutation(np.array(units[i].rows))
-        mixed.append(Unit(units[i].shard, units[i].row_group, tuple(rows.tolist())))
+        mixed.append(replace(units[i], rows=tuple(rows.tolist())))
     return mixed
 
 
@@ -108,7 +117,7 @@ def slice_rows(units: Sequence[Unit], start: int, stop: int) -> list[Unit]:
     for unit in units:
         rows = unit.rows[max(0, start - position) : max(0, stop - position)]
         if rows:
-            part.append(Unit(unit.shard, unit.row_group, rows))
+            part.append(replace(unit, rows=rows))
         position += len(unit.rows)
     return part
 
@@ -121,6 +130,6 @@ def rows_at(units: Sequence[Unit], positions: Sequence[int]) -> list[Unit]:
         inside = wanted[(wanted >= start) & (wanted < start + len(unit.rows))] - start
         if len(inside):
             rows = tuple(np.array(unit.rows)[inside].tolist())
-            part.append(Unit(unit.shard, unit.row_group, rows))
+            part.append(replace(unit, rows=rows))
         start += len(unit.rows)
     return part

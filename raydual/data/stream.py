@@ -8,14 +8,15 @@ what an undisturbed one would have read next.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 
-import numpy as np
 import pyarrow as pa
 import ray.data
 
 from raydual.data.loading import Preparation, Sample, load_unit
 from raydual.data.plan import Unit, num_rows
 from raydual.data.prefetch import Prefetched
+from raydual.data.sample_table import from_table, to_table
 
 CPUS_PER_TASK = 0.5
 WINDOW_BYTES = 2**27
@@ -35,7 +36,7 @@ def load_with_ray(units: Sequence[Unit], preparation: Preparation) -> Iterator[S
     try:
         for tables in windows:
             for table in tables:
-                yield from _samples(table, preparation.image_size)
+                yield from from_table(table, preparation.image_size)
     finally:
         windows.close()
 
@@ -54,7 +55,7 @@ def _windows(units: Sequence[Unit], preparation: Preparation) -> Iterator[list[U
 
 def _run(units: Sequence[Unit], preparation: Preparation) -> list[pa.Table]:
     dataset = ray.data.from_items(
-        [{"shard": u.shard, "row_group": u.row_group, "rows": list(u.rows)} for u in units],
+        [{**asdict(unit), "rows": list(unit.rows)} for unit in units],
         override_num_blocks=len(units),
     ).map_batches(
         _load,
@@ -71,21 +72,5 @@ def _run(units: Sequence[Unit], preparation: Preparation) -> list[pa.Table]:
 def _load(units: pa.Table, preparation: Preparation) -> pa.Table:
     samples: list[Sample] = []
     for unit in units.to_pylist():
-        samples += load_unit(Unit(unit["shard"], unit["row_group"], unit["rows"]), preparation)
-    return pa.table(
-        {
-            "id": pa.array([s.id for s in samples], pa.string()),
-            "category": pa.array([s.category for s in samples], pa.string()),
-            "pixels": pa.array([s.pixels.tobytes() for s in samples], pa.large_binary()),
-            "points": pa.array([s.points.ravel() for s in samples], pa.list_(pa.float64())),
-            "error": pa.array([s.error for s in samples], pa.string()),
-            "size": pa.array([s.size for s in samples], pa.list_(pa.int64(), 2)),
-        }
-    )
-
-
-def _samples(table: pa.Table, side: int) -> Iterator[Sample]:
-    for row in table.to_pylist():
-        pixels = np.frombuffer(row["pixels"], dtype=np.uint8).reshape(side, side, 3)
-        points = np.array(row["points"], dtype=np.float64).reshape(-1, 2)
-        yield Sample(row["id"], row["category"], pixels, points, row["error"], tuple(row["size"]))
+        samples += load_unit(Unit(**unit), preparation)
+    return to_table(samples)

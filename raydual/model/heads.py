@@ -72,14 +72,19 @@ class PointingHead(nn.Module):
     positions would first have to learn. Each cell predicts an offset from its own centre, at most
     one cell's side in x and in y. The position is that of the strongest cell: an average over
     cells would land between two objects that are equally next.
+
+    places: whether keys know their place, as an order of counting needs. Where any object may be
+    next, places would only be learned by heart.
     """
 
-    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
+    def __init__(self, hidden_size: int, grid: tuple[int, int], places: bool = True) -> None:
         super().__init__()
         self.query = _mlp(3 * hidden_size, hidden_size, hidden_size)
         self.key = nn.Linear(hidden_size, hidden_size)
         self.left = LeftHead(hidden_size)
-        self.place = nn.Parameter(torch.randn(grid[0] * grid[1], hidden_size) * PLACE_STD)
+        self.place = None
+        if places:
+            self.place = nn.Parameter(torch.randn(grid[0] * grid[1], hidden_size) * PLACE_STD)
         self.offset = nn.Sequential(nn.GELU(), nn.Linear(hidden_size, 2))
         self.scale = 1 / math.sqrt(hidden_size)
         rows, columns = grid
@@ -93,7 +98,9 @@ class PointingHead(nn.Module):
         """(B, 3, D), (B, cells, D), (B, D) -> the position read out, all scores and positions."""
         asked = [readouts[:, X], readouts[:, Y], category]
         query = self.query(torch.cat(asked, dim=1).float())
-        keys = self.key(cells.float()) + self.place
+        keys = self.key(cells.float())
+        if self.place is not None:
+            keys = keys + self.place
         left = self.left(readouts[:, X], cells, category)
         scores = torch.einsum("bd,bcd->bc", query, keys) * self.scale + F.logsigmoid(left)
         offsets = self.offset(keys + query[:, None]).tanh()
@@ -106,7 +113,7 @@ class PointingHead(nn.Module):
 class MLPCoordHead(nn.Module):
     """Two MLPs, x from the hidden state of `<x>` and y from that of `<y>`."""
 
-    def __init__(self, hidden_size: int, grid: tuple[int, int]) -> None:
+    def __init__(self, hidden_size: int, grid: tuple[int, int], places: bool = True) -> None:
         super().__init__()
         self.x_head = _mlp(hidden_size, hidden_size, 1)
         self.y_head = _mlp(hidden_size, hidden_size, 1)
@@ -156,9 +163,11 @@ COORD_HEADS: dict[str, type[nn.Module]] = {"pointing": PointingHead, "mlp": MLPC
 def take_over(head: nn.Module, saved: Mapping[str, Tensor]) -> None:
     """Start from the weights of a trained head; one of another kind leaves the head as it is.
 
-    saved: its `state_dict`. Where it was of another grid, its places are resampled.
+    saved: its `state_dict`. Where it was of another grid, its places are resampled; where the
+    head has no places, they are left out.
     """
     own = head.state_dict()
+    saved = {name: value for name, value in saved.items() if name in own or name != "place"}
     if own.keys() != saved.keys():
         return
     fitted = {n: _resampled(v, len(own[n])) if n == "place" else v for n, v in saved.items()}

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import AutoModel
 
 from raydual.errors import ConfigError
+from raydual.model.pyramid import STRIDES
 
 Layout = Literal["packed", "tiled", "plain"]
 
@@ -25,6 +26,7 @@ class ImageTokens:
             tile of its image (Idefics3, SmolVLM); `plain`, a picture an image (FastVLM).
         largest: longest side in pixels that has positions of its own; None where any has.
         token_id: id of the placeholder that stands for an image token in the prompt.
+        finer: cells that the heads read along a side of an image token.
     """
 
     family: str
@@ -34,6 +36,7 @@ class ImageTokens:
     layout: Layout
     largest: int | None
     token_id: int
+    finer: int = 1
 
     @classmethod
     def from_config(cls, config: Any) -> "ImageTokens":
@@ -50,6 +53,9 @@ class ImageTokens:
         if hasattr(vision, "patch_size") and hasattr(config, "scale_factor"):
             side = vision.image_size
             return cls(family, vision.patch_size, config.scale_factor, 1, "tiled", side, token_id)
+        if family == "fast_vlm" and hasattr(vision, "cell"):
+            side = STRIDES[-1]
+            return cls(family, side, 1, 1, "plain", None, token_id, side // vision.cell)
         if family == "fast_vlm":
             return cls(family, _stride(vision), 1, 1, "plain", None, token_id)
         raise ConfigError(
@@ -74,6 +80,11 @@ class ImageTokens:
                 f"use {' or '.join(map(str, nearest))}."
             )
         return image_size // cell, image_size // cell
+
+    def cells(self, image_size: int) -> tuple[int, int]:
+        """Rows and columns of the cells that the heads read; raises what `grid` does."""
+        rows, columns = self.grid(image_size)
+        return rows * self.finer, columns * self.finer
 
     def pixel_inputs(self, images: Tensor, values: Tensor) -> dict[str, Tensor]:
         """Normalise and lay out a batch, equal to the bit to the family's own image processor.

@@ -15,6 +15,10 @@ from raydual.model.files import refuse_special
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
+PHOTO = "photo"
+PHOTO_FOLDER = Path(__file__).parent / "photo"
+OWN = {TINY: TINY_FOLDER, PHOTO: PHOTO_FOLDER}
+"""Trunks of this package: folders with everything but weights."""
 
 MOST_LAYERS = 1000
 _LAYERS = re.compile("layers|depth")
@@ -33,7 +37,7 @@ def resolve(name_or_path: str) -> str:
     found = locate(name_or_path)
     if Path(found).is_dir():
         return found
-    advice = f"Give `{TINY}`, a folder, or an id of the hub while it can be reached."
+    advice = f"Give `{TINY}`, `{PHOTO}`, a folder, or an id of the hub while it can be reached."
     with one_line_errors(f"model.trunk {name_or_path!r}", ConfigError, advice):
         return str(snapshot_download(name_or_path, allow_patterns=list(_HUB_FILES)))
 
@@ -41,14 +45,14 @@ def resolve(name_or_path: str) -> str:
 def locate(name_or_path: str) -> str:
     """Return the folder that `model.trunk` names, or the hub id, which has not been looked up.
 
-    `tiny` is the folder inside this package. Whatever looks like a path (a leading `.`, `/` or
+    `tiny` and `photo` are folders inside this package. Whatever looks like a path (a leading `.`, `/` or
     `~`, more than one slash, a first part that is a folder here) is never taken for a hub id.
 
     Raises:
         ConfigError: it looks like a path and there is no such folder.
     """
-    if name_or_path == TINY:
-        return str(TINY_FOLDER)
+    if name_or_path in OWN:
+        return str(OWN[name_or_path])
     path = Path(name_or_path).expanduser()
     if path.is_dir():
         refuse_special(path)
@@ -57,8 +61,8 @@ def locate(name_or_path: str) -> str:
     inside_a_folder = "/" in name_or_path and Path(path.parts[0]).is_dir()
     if inside_a_folder or not _HUB_ID.fullmatch(name_or_path):
         raise ConfigError(
-            f"model.trunk: there is no folder {name_or_path!r}; give `{TINY}`, a hub id such as "
-            "Qwen/Qwen2-VL-2B-Instruct, or a folder that holds config.json and the weights."
+            f"model.trunk: there is no folder {name_or_path!r}; give `{TINY}`, `{PHOTO}`, a hub id "
+            "such as Qwen/Qwen2-VL-2B-Instruct, or a folder that holds config.json and the weights."
         )
     return name_or_path
 

@@ -32,19 +32,24 @@ from raydual.model.adapters import (
     without_adapters,
 )
 from raydual.model.base import Base
+from raydual.model.eyes import Seen, TokenEyes, eyes_for
 from raydual.model.graphs import DECODERS, TOWERS, GraphedDecoder, GraphedTower
 from raydual.model.image_tokens import ImageTokens
+from raydual.model.inputs import FEATURES, MARKED, MARKS
+from raydual.model.marks import spread
 from raydual.model.prompt import NUM_READOUTS
 from raydual.model.source import quiet_transformers, resolve
-from raydual.model.vision import FEATURES, as_returned, features, take_batches
+from raydual.model.vision import PIXELS, take_batches
 from raydual.model.weights import (
     FOR_CHECKPOINT,
+    MARK,
+    READOUT,
     READOUT_FILE,
     goes_along,
     initial_model,
-    initial_readout,
+    initial_vectors,
     load_model,
-    read_readout,
+    read_vectors,
     weights_of,
 )
 
@@ -62,15 +67,17 @@ class Hidden(NamedTuple):
 
 
 class Trunk(nn.Module):
-    """All shared parameters: a vision-language model without its vocabulary head, and `readout`.
+    """All shared parameters: a vision-language model without its vocabulary head, and vectors.
 
     `readout` (3, D) are the input embeddings of `<x>`, `<y>` and `<done>`. They replace whatever
     was embedded at the last three positions, so that they are trained without a larger
-    vocabulary, under LoRA as well.
+    vocabulary, under LoRA as well. `mark` (2, D), where marks are embedded, is added to the image
+    where they lie (see `spread`).
 
     Attributes:
         hidden_size: D.
-        grid: rows and columns of image tokens.
+        grid: rows and columns of the cells that the heads read.
+        tower_is_frozen: whether features of an image stay as they are in training.
         adapter: name of its adapters under LoRA, where trunks share a base model; None without.
         base: names the frozen weights under LoRA, where checkpoints need not hold them.
     """
@@ -78,20 +85,28 @@ class Trunk(nn.Module):
     def __init__(
         self,
         model: Any,
-        readout: Tensor,
+        vectors: Mapping[str, Tensor],
         image_size: int,
+        freeze_tower: bool = False,
         adapter: str | None = None,
         base: Callable[[], Base] | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.adapter, self.base = adapter, base
-        self.readout = nn.Parameter(readout)
+        self.readout = nn.Parameter(vectors[READOUT])
+        self.mark = nn.Parameter(vectors[MARK]) if MARK in vectors else None
         self._layout = layout = ImageTokens.from_config(model.config)
-        self.grid = layout.grid(image_size)
+        self._eyes = eyes_for(self.full_model, layout, image_size)
+        self._tokens = layout.grid(image_size)
+        self.grid = layout.cells(image_size)
         self.hidden_size: int = model.config.get_text_config().hidden_size
         self._decoder: GraphedDecoder | None = None
         self._tower: GraphedTower | None = None
+        self.tower_is_frozen = freeze_tower or adapter is not None
+        if freeze_tower:
+            for parameter in self.tower_parameters():
+                parameter.requires_grad_(False)
         if layout.layout == "packed":
             take_batches(model.visual)
 
@@ -106,20 +121,26 @@ class Trunk(nn.Module):
         trust_remote_code: bool = False,
         gradient_checkpointing: bool = False,
         base_dtype: torch.dtype = torch.float32,
+        embed_marks: bool = False,
+        freeze_tower: bool = False,
+        cell: int = 4,
     ) -> "Trunk":
-        """Start a training from `tiny` (random weights), a folder or a hub id.
+        """Start a training from `tiny` (random weights), `photo`, a folder or a hub id.
 
-        Of a checkpoint of this project, adapters are merged into the weights and the readout
-        embeddings are taken along.
+        Of a checkpoint of this project, adapters are merged into the weights and the vectors
+        beside the model are taken along.
 
         Args:
-            name_or_path: `tiny`, a folder, or a hub id.
+            name_or_path: `tiny`, `photo`, a folder, or a hub id.
             image_size: side of the square images in pixels.
             lora: None or rank 0 trains every weight.
             seed: of every new weight; torch's global generator is left as it was.
             trust_remote_code: run the Python that comes with a checkpoint.
             gradient_checkpointing: recompute layers in the backward pass, to save memory.
             base_dtype: of the frozen weights under LoRA; what is trained is always float32.
+            embed_marks: take marks as inputs, not as paint.
+            freeze_tower: keep what computes features as it is.
+            cell: side in pixels of the cells of `photo`.
 
         Raises:
             ConfigError: it cannot be found or read, is of no known family, or does not take
@@ -131,14 +152,15 @@ class Trunk(nn.Module):
         dtype = base_dtype if adapted else torch.float32
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            model = initial_model(source, dtype, trust_remote_code)
-            readout = initial_readout(model, Path(source))
+            model = initial_model(source, dtype, trust_remote_code, cell)
+            vectors = initial_vectors(model, Path(source), embed_marks)
             if adapted:
                 model = add_adapters(model, adapted)
         if not adapted:
-            return cls(model, readout, image_size)._checkpointing(gradient_checkpointing)
+            trunk = cls(model, vectors, image_size, freeze_tower)
+            return trunk._checkpointing(gradient_checkpointing)
         base = None if goes_along(source) else cache(partial(Base.of, name_or_path, dtype))
-        trunk = cls(model, readout, image_size, FIRST_ADAPTER, base)
+        trunk = cls(model, vectors, image_size, freeze_tower, FIRST_ADAPTER, base)
         return trunk._checkpointing(gradient_checkpointing)
 
     @classmethod
@@ -149,6 +171,7 @@ class Trunk(nn.Module):
         image_size: int,
         trust_remote_code: bool = False,
         gradient_checkpointing: bool = False,
+        freeze_tower: bool = False,
         base: "Trunk | None" = None,
     ) -> "Trunk":
         """Restore what `save_pretrained` wrote, equal to the bit; adapters stay apart.
@@ -167,23 +190,24 @@ class Trunk(nn.Module):
                 "give a folder such as runs/NAME/latest_checkpoint."
             )
         if base is not None:
-            readout = read_readout(folder, base.model)
+            vectors = read_vectors(folder, base.model)
             beside = add_saved_adapters(base.model, folder / ADAPTER_FOLDER)
-            return cls(base.model, readout, image_size, beside, base.base)
+            return cls(base.model, vectors, image_size, freeze_tower, beside, base.base)
         weights, named = weights_of(folder)
         dtype = named.torch_dtype if named else "auto"
         model = load_model(weights, dtype, trust_remote_code, CheckpointError, FOR_CHECKPOINT)
         adapter = None
         if (folder / ADAPTER_FOLDER).is_dir():
             model, adapter = load_adapters(model, folder / ADAPTER_FOLDER), FIRST_ADAPTER
-        readout = read_readout(folder, model)
-        trunk = cls(model, readout, image_size, adapter, (lambda: named) if named else None)
+        vectors = read_vectors(folder, model)
+        named_base = (lambda: named) if named else None
+        trunk = cls(model, vectors, image_size, freeze_tower, adapter, named_base)
         return trunk._checkpointing(gradient_checkpointing)
 
     def save_pretrained(
         self, directory: str | Path, state_dict: Mapping[str, Tensor] | None = None
     ) -> None:
-        """Write the model for `AutoModel`, or under LoRA `adapter/`, and the readouts.
+        """Write the model for `AutoModel`, or under LoRA `adapter/`, and the vectors beside it.
 
         Under LoRA the base model is named in `base.json`, or written too (see `goes_along`).
 
@@ -195,13 +219,14 @@ class Trunk(nn.Module):
         folder = Path(directory)
         folder.mkdir(parents=True, exist_ok=True)
         state = dict(self.state_dict() if state_dict is None else state_dict)
-        readout = state.pop("readout")
-        save_file({"readout": readout.detach().cpu().contiguous()}, folder / READOUT_FILE)
+        vectors = {name: state.pop(name) for name in (READOUT, MARK) if name in state}
+        vectors = {name: value.detach().cpu().contiguous() for name, value in vectors.items()}
+        save_file(vectors, folder / READOUT_FILE)
         state = {name.removeprefix("model."): value for name, value in state.items()}
         model = self.model
         if self.adapter is not None:
             save_adapters(model, state, folder / ADAPTER_FOLDER, self.adapter)
-            model, state = model.get_base_model(), without_adapters(state)
+            model, state = self.full_model, without_adapters(state)
         if self.base is not None:
             self.base().write(folder)
             model.config.save_pretrained(folder)
@@ -214,47 +239,103 @@ class Trunk(nn.Module):
 
         Args:
             batch: what `Prompter.encode` returns, on the trunk's device; or `pixel_values` in the
-                family's layout instead of its `images`; or what `look` returns.
+                family's layout instead of its `images`; or what `look` returns. Where marks are
+                embedded, also what `mark_inputs` returns.
         """
         inputs: dict[str, Any] = self._with_pixels(batch)
+        marks = self._mark_vectors(inputs)
+        seen = self._seen(inputs, marks)
         named, ids = inputs.pop("category_mask"), inputs["input_ids"]
         first = (ids == self._layout.token_id).int().argmax(dim=1)
-        cells = torch.arange(self.grid[0] * self.grid[1], device=ids.device) + first[:, None]
+        tokens = torch.arange(self._tokens[0] * self._tokens[1], device=ids.device)
+        tokens = tokens + first[:, None]
         examples = torch.arange(len(ids), device=ids.device)[:, None]
         if self.adapter is not None and self.model.active_adapter != self.adapter:
             self.model.set_adapter(self.adapter)
         embeddings = self.model.get_input_embeddings()
         with embeddings.register_forward_hook(self._put_readouts):
-            if self._decoder is not None and self.training and FEATURES in inputs:
-                seen = inputs[FEATURES][0]
-                embedded = embeddings(ids).index_put((examples, cells), seen)
+            if self._decoder is not None and self.training and seen is not None:
+                shown = torch.stack(tuple(seen.outputs.pooler_output))
+                embedded = embeddings(ids).index_put((examples, tokens), shown)
                 hidden = self._decoder(embedded, inputs["attention_mask"], inputs["position_ids"])
             else:
-                hidden = self._last_hidden(inputs)
+                hidden = self._last_hidden(inputs, seen)
         hidden = hidden.float()
         share = named / named.sum(dim=1, keepdim=True).clamp(min=1)
         category = torch.einsum("bl,bld->bd", share, hidden)
-        readouts = hidden[:, -NUM_READOUTS:]
+        readouts, cells = hidden[:, -NUM_READOUTS:], hidden[examples, tokens]
+        if seen is not None:
+            cells = self._eyes.cells(cells, seen)
         # copies where they would be views, which FSDP does not want of a module
-        return Hidden(readouts.clone(), hidden[examples, cells], category.clone())
+        return Hidden(readouts.clone(), cells, category.clone())
 
-    def _last_hidden(self, inputs: dict[str, Any]) -> Tensor:
-        """(B, L, D): no vocabulary logits, no tuple of all hidden states."""
+    def _seen(self, inputs: dict[str, Any], marks: Tensor | None) -> Seen | None:
+        """Take features, or what they are made of, out of the inputs; show the marks on them.
+
+        None where the family's own forward pass does as well.
+        """
+        if FEATURES not in inputs and marks is None and isinstance(self._eyes, TokenEyes):
+            return None
         if FEATURES in inputs:
-            seen = as_returned(inputs.pop(FEATURES), self._layout)
-            inputs["mm_encoder_outputs"] = {"image": seen}
+            kept = inputs.pop(FEATURES)
+        else:
+            pixels = {name: inputs.pop(name) for name in PIXELS if name in inputs}
+            kept = self._eyes.look(self.full_model, pixels, len(inputs["input_ids"]), None)
+        return self._eyes.show(self.full_model, kept, marks)
+
+    def _mark_vectors(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Take the marks out of the inputs: what they add to the cells, (B, cells, D)."""
+        places, marked = inputs.pop(MARKS, None), inputs.pop(MARKED, None)
+        if self.mark is None:
+            return None
+        return spread(places, marked, self.grid) @ self.mark
+
+    def _last_hidden(self, inputs: dict[str, Any], seen: Seen | None) -> Tensor:
+        """(B, L, D): no vocabulary logits, no tuple of all hidden states."""
+        if seen is not None:
+            inputs["mm_encoder_outputs"] = {"image": seen.outputs}
         output = self.model(**inputs, use_cache=False, return_dict=True)
         hidden: Tensor = output.last_hidden_state
         return hidden
 
+    @torch.no_grad()
     def look(self, batches: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """Run the tower, frozen under LoRA, once over the images of several batches.
+        """Run the tower once over the images of several batches, without gradients.
 
         batches: what `forward` takes. Returns them with the features of their images in place of
-        these (see `vision.features`).
+        these, `FEATURES`; see `Eyes.look`. A batch that has features keeps them.
         """
-        model = self.model.get_base_model()
-        return features(model, [self._with_pixels(batch) for batch in batches], self._tower)
+        prepared = [self._with_pixels(batch) for batch in batches]
+        waiting = [batch for batch in prepared if FEATURES not in batch]
+        if not waiting:
+            return prepared
+        parts = [{n: batch.pop(n) for n in PIXELS if n in batch} for batch in waiting]
+        together = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        images = [len(batch["input_ids"]) for batch in waiting]
+        kept = self._eyes.look(self.full_model, together, sum(images), self._tower)
+        for batch, features in zip(waiting, kept.split(images), strict=True):
+            batch[FEATURES] = features
+        return prepared
+
+    @property
+    def full_model(self) -> Any:
+        """The vision-language model itself, without what holds its adapters."""
+        return self.model.get_base_model() if self.adapter is not None else self.model
+
+    def tower_parameters(self) -> list[nn.Parameter]:
+        """Return the weights that compute features of images."""
+        return [p for module in self._eyes.tower(self.full_model) for p in module.parameters()]
+
+    def train(self, mode: bool = True) -> "Trunk":
+        """Switch dropout; a frozen tower has none, and no tower's statistics move."""
+        super().train(mode)
+        for module in self._eyes.tower(self.full_model):
+            if self.tower_is_frozen:
+                module.eval()
+            for part in module.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+        return self
 
     def prepare_for_training(self, autocast: bool, graphs: bool) -> None:
         """Change how passes are computed, not what.
@@ -270,8 +351,8 @@ class Trunk(nn.Module):
         if graphs and family in DECODERS and not model.get_decoder().has_sliding_layers:
             self._decoder = GraphedDecoder(model.get_decoder())
         if graphs and family in TOWERS:
-            tower = model.get_base_model().visual
-            self._tower = GraphedTower(tower, self.grid[0] * self._layout.merge)
+            tower = self.full_model.visual
+            self._tower = GraphedTower(tower, self._tokens[0] * self._layout.merge)
 
     def _with_pixels(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Normalise and lay out images where the trunk is, in its type."""

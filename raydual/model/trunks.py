@@ -27,6 +27,8 @@ def new_trunks(config: Config, base_dtype: torch.dtype) -> dict[str, Trunk]:
             lora=config.model.lora,
             seed=config.seed,
             base_dtype=base_dtype,
+            embed_marks=config.embeds_marks,
+            cell=config.model.cell,
             **_options(config),
         )
         for name in _names(config)
@@ -63,4 +65,5 @@ def _options(config: Config) -> dict[str, Any]:
         "image_size": config.data.image_size,
         "trust_remote_code": config.model.trust_remote_code,
         "gradient_checkpointing": config.model.gradient_checkpointing,
+        "freeze_tower": config.model.freeze_tower,
     }

@@ -6,7 +6,7 @@ three-dimensional convolution that has one position. With many small images eith
 than its arithmetic. What is here gives the same numbers up to rounding.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -17,8 +17,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from raydual.model.image_tokens import ImageTokens
 
-FEATURES = "image_features"
-_PIXELS = ("pixel_values", "image_grid_thw")
+PIXELS = ("pixel_values", "image_grid_thw")
 _LENGTHS = WeakTensorKeyDictionary()
 
 # Only to an attention with `flash` in its name does a tower hand over all images together.
@@ -81,34 +80,27 @@ def _lengths(starts: Tensor) -> list[int]:
     return lengths
 
 
-@torch.no_grad()
 def features(
-    model: Any, batches: Sequence[dict[str, Tensor]], tower: Callable[[Tensor], Tensor] | None
-) -> list[dict[str, Tensor]]:
-    """Run a model's tower, or one in its place, over the images of all batches together.
+    model: Any,
+    pixels: Mapping[str, Tensor],
+    images: int,
+    tower: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Run a model's tower, or one in its place, over images in the family's layout.
 
-    Returns the batches with `FEATURES`, (levels, B, cells, D), instead of pixels: what the last
-    layer gives, and what the family shows its language model of the layers before it.
+    Returns (images, levels, cells, D): what the last layer gives, and what the family shows its
+    language model of the layers before it.
     """
-    pixels = [{name: batch[name] for name in _PIXELS if name in batch} for batch in batches]
-    together = {name: torch.cat([part[name] for part in pixels]) for name in pixels[0]}
-    images = [len(batch["input_ids"]) for batch in batches]
     if tower is not None:
-        seen = tower(together["pixel_values"]).unflatten(0, (sum(images), -1))[None]
-    else:
-        output = model.get_image_features(**together, return_dict=True)
-        levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
-        seen = torch.stack([torch.stack(tuple(level)) for level in levels])
-    parts = seen.split(images, dim=1)
-    return [
-        {name: value for name, value in batch.items() if name not in _PIXELS} | {FEATURES: part}
-        for batch, part in zip(batches, parts, strict=True)
-    ]
+        return tower(pixels["pixel_values"]).unflatten(0, (images, -1))[:, None]
+    output = model.get_image_features(**pixels, return_dict=True)
+    levels = [output.pooler_output, *(getattr(output, "deepstack_features", None) or ())]
+    return torch.stack([torch.stack(tuple(level)) for level in levels], dim=1)
 
 
 def as_returned(seen: Tensor, layout: ImageTokens) -> Any:
-    """Turn features (levels, B, cells, D) into what the family's `get_image_features` returns."""
-    last, *others = seen
+    """Turn features (B, levels, cells, D) into what the family's `get_image_features` returns."""
+    last, *others = seen.unbind(dim=1)
     if not others:
         return BaseModelOutputWithPooling(
             pooler_output=last if layout.layout == "plain" else last.unbind()

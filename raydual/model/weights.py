@@ -13,12 +13,17 @@ from transformers import AutoConfig, AutoModel
 from raydual.errors import CheckpointError, ConfigError, RaydualError
 from raydual.model.adapters import ADAPTER_FOLDER, load_adapters
 from raydual.model.base import BASE_FILE, Base
+from raydual.model.marks import NUM_VECTORS
+from raydual.model.pretrained import load_backbone
 from raydual.model.prompt import NUM_READOUTS
-from raydual.model.source import TINY_FOLDER, one_line_errors, quiet_transformers
+from raydual.model.pyramid import PyramidModel
+from raydual.model.source import OWN, PHOTO_FOLDER, TINY_FOLDER, one_line_errors, quiet_transformers
 
 READOUT_FILE = "readout.safetensors"
+READOUT, MARK = "readout", "mark"
+"""What is in it: vectors (3, D) of the readout tokens; (2, D) of marks, where they are embedded."""
 
-FOR_TRAINING = "Give `tiny`, the id of a model that can be reached, or a whole folder."
+FOR_TRAINING = "Give `tiny`, `photo`, the id of a model that can be reached, or a whole folder."
 FOR_CHECKPOINT = "The checkpoint is incomplete or damaged; use another one."
 
 
@@ -46,10 +51,13 @@ def load_model(
     return model
 
 
-def initial_model(source: str, dtype: torch.dtype, trust_remote_code: bool) -> Any:
-    """Return the model that a training starts from: of `tiny` a random one.
+def initial_model(source: str, dtype: torch.dtype, trust_remote_code: bool, cell: int) -> Any:
+    """Return the model that a training starts from.
 
-    Adapters of a checkpoint of this project are merged into its weights.
+    `tiny` is random, and so is `photo` but for its pretrained backbone. Adapters of a checkpoint
+    of this project are merged into its weights.
+
+    cell: side in pixels of the cells of `photo`; others have their own.
 
     Raises:
         ConfigError: it cannot be read.
@@ -57,6 +65,12 @@ def initial_model(source: str, dtype: torch.dtype, trust_remote_code: bool) -> A
     """
     if source == str(TINY_FOLDER):
         return AutoModel.from_config(AutoConfig.from_pretrained(source), dtype=dtype)
+    if source == str(PHOTO_FOLDER):
+        config = AutoConfig.from_pretrained(source)
+        config.vision_config.cell = cell
+        model = AutoModel.from_config(config, dtype=dtype)
+        load_backbone(model.vision_tower.backbone)
+        return model
     folder = Path(source)
     model = load_model(weights_of(folder)[0], dtype, trust_remote_code, ConfigError, FOR_TRAINING)
     if (folder / ADAPTER_FOLDER).is_dir():
@@ -79,32 +93,45 @@ def weights_of(folder: Path) -> tuple[str, Base | None]:
 def goes_along(source: str) -> bool:
     """Whether checkpoints under LoRA hold the weights of a folder, not its name.
 
-    Nobody else has those of `tiny`, and those of a run's checkpoint may go with the run.
+    Nobody else has those of `tiny` and `photo`, and those of a run's checkpoint may go with the
+    run.
     """
-    return source == str(TINY_FOLDER) or (Path(source) / READOUT_FILE).is_file()
+    own = {str(folder) for folder in OWN.values()}
+    return source in own or (Path(source) / READOUT_FILE).is_file()
 
 
-def initial_readout(model: Any, folder: Path) -> Tensor:
-    """(3, D) float32: a checkpoint's own, or random ones as large as the token embeddings."""
-    if (folder / READOUT_FILE).is_file():
-        return read_readout(folder, model)
+def initial_vectors(model: Any, folder: Path, marks: bool) -> dict[str, Tensor]:
+    """Return what a trunk learns beside its model: a checkpoint's own, or random ones.
+
+    `readout` (3, D) float32, as large as the token embeddings; and `mark` (2, D) where marks are
+    embedded: as large as those, or half as large as the cells of a pyramid, which are normalised.
+    """
+    known = read_vectors(folder, model) if (folder / READOUT_FILE).is_file() else {}
     table = model.get_input_embeddings().weight.detach().float()
-    return torch.randn(NUM_READOUTS, table.shape[1]) * table.std()
+    size = table.shape[1]
+    if READOUT not in known:
+        known[READOUT] = torch.randn(NUM_READOUTS, size) * table.std()
+    if marks and MARK not in known:
+        pyramid = isinstance(getattr(model, "vision_tower", None), PyramidModel)
+        known[MARK] = torch.randn(NUM_VECTORS, size) * (0.5 if pyramid else table.std())
+    return known if marks else {READOUT: known[READOUT]}
 
 
-def read_readout(folder: Path, model: Any) -> Tensor:
-    """(3, D) float32, of a checkpoint.
+def read_vectors(folder: Path, model: Any) -> dict[str, Tensor]:
+    """Return what `initial_vectors` does, of a checkpoint.
 
     Raises:
         CheckpointError: it cannot be read, or is of another trunk.
     """
     path = folder / READOUT_FILE
     with one_line_errors(str(path), CheckpointError, FOR_CHECKPOINT):
-        readout = load_file(path)["readout"]
-    expected = (NUM_READOUTS, model.config.get_text_config().hidden_size)
-    if readout.shape != expected:
-        raise CheckpointError(
-            f"{path} holds readouts of shape {tuple(readout.shape)}, the trunk beside it takes "
-            f"{expected}: they are of two checkpoints. Use another one."
-        )
-    return readout
+        saved = load_file(path)
+        vectors = {name: saved[name] for name in (READOUT, *({MARK} & saved.keys()))}
+    size = model.config.get_text_config().hidden_size
+    for name, number in ((READOUT, NUM_READOUTS), (MARK, NUM_VECTORS)):
+        if name in vectors and vectors[name].shape != (number, size):
+            raise CheckpointError(
+                f"{path} holds a {name} of shape {tuple(vectors[name].shape)}, the trunk beside it "
+                f"takes {(number, size)}: they are of two checkpoints. Use another one."
+            )
+    return vectors

@@ -194,6 +194,7 @@ def iteration(
     Returns what the criteria reported, and each step's gradient norm.
     """
     on_stage("agreement on the batch")
+    config = model.counter.config
     counts = valid_counts(goals, micro)
     micro = _looked_at(model, goals, micro, on_stage)
     figures: dict[str, list[Weighted]] = {}
@@ -207,7 +208,7 @@ def iteration(
                 loss = torch.zeros((), device=model.device)
                 outputs = model.forward(batch, objective.tasks)
                 for task, output in zip(objective.tasks, outputs, strict=True):
-                    judged = task.criterion(output, batch.targets[task.name], model.counter.grid)
+                    judged = task.criterion(output, batch.targets[task.name], model.counter.grid, config)
                     valid = batch.targets[task.name].valid
                     total = (judged.objective * valid).sum()
                     scale = world_size() / counts[objective.name, task.name]

@@ -71,7 +71,7 @@ class ParallelCounter:
     @property
     def tower_is_frozen(self) -> bool:
         """Whether `look` may be used: the vision tower is not trained, and whole here."""
-        return bool(self.counter.config.model.lora.r) and not self._sharded
+        return self.counter.config.tower_is_frozen and not self._sharded
 
     def look(self, batches: Mapping[str, Batch], goals: Sequence[Objective]) -> dict[str, Batch]:
         """Run a frozen vision tower once for all objectives.

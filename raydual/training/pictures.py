@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from raydual.config_tree import Config
 from raydual.data.examples import Batch
+from raydual.data.marking import draw_marks
 from raydual.metrics import PX_PER_UNIT
 from raydual.tasks import COORD, DONE, nearest_candidate
 from raydual.training.parallel import ParallelCounter
@@ -37,6 +39,7 @@ class Answer:
 def answers(model: ParallelCounter, batch: Batch) -> list[Answer]:
     """Ask both heads about the examples of a coordinate batch."""
     model.counter.eval()
+    assert batch.canvases is not None
     batch = batch.to(model.device)
     target = batch.targets[COORD.name]
     position = model.evaluate(batch, COORD).position
@@ -45,7 +48,7 @@ def answers(model: ParallelCounter, batch: Batch) -> list[Answer]:
     valid = target.valid.tolist()
     return [
         Answer(
-            canvas=batch.canvases[i],
+            canvas=_shown(batch, i, model.counter.config),
             category=sample.category,
             num_marked=batch.num_marked[i],
             num_objects=len(sample.points),
@@ -55,6 +58,14 @@ def answers(model: ParallelCounter, batch: Batch) -> list[Answer]:
         )
         for i, sample in enumerate(batch.samples)
     ]
+
+
+def _shown(batch: Batch, i: int, config: Config) -> np.ndarray:
+    """Return what an example shows, with dots for marks that are not painted."""
+    assert batch.canvases is not None
+    if not config.embeds_marks:
+        return batch.canvases[i]
+    return draw_marks(batch.canvases[i], batch.marks[i], "dots", 1.0)
 
 
 def panel(examples: Sequence[Answer]) -> Image.Image:

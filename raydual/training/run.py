@@ -22,6 +22,7 @@ from raydual.training.early_stopping import EarlyStopping
 from raydual.training.events import EpochResult, Note, OnEvent, Step
 from raydual.training.hooks import Hooks, Request
 from raydual.training.interruption import Interruption
+from raydual.training.kept import features_progress, kept_features, make_here
 from raydual.training.loop import TrainState, fit
 from raydual.training.optim import TaskOptimizer, check_ownership, lr_scale
 from raydual.training.parallel import ParallelCounter, arithmetic, barrier
@@ -58,7 +59,11 @@ def run_training(
         config.run.storage, config.run.name, lambda text: on_event(Note(f"⚠ {text}"))
     )
     counter = DualTaskCounter.from_config(config, arithmetic(config, device))
-    stream = BatchStream(config, counter.prompter, source, rank, world_size)
+    kept = kept_features(config)
+    if kept is not None and rank == 0:
+        on_stage("image features")
+        make_here(config, kept)
+    stream = BatchStream(config, counter.prompter, source, rank, world_size, kept)
     if rank == 0:
         counter.categories = trained_categories(config)
         for name in CHECKPOINTS:
@@ -197,5 +202,10 @@ def run_here(config: Config, on_event: OnEvent) -> None:
         def requested() -> Request:
             return Request.END if interruption() else Request.NOTHING
 
+        if (kept := kept_features(config)) is not None:
+            say = features_progress(config, kept, on_event)
+            make_here(config, kept, say, interruption)
+        if interruption():
+            return
         for _ in run_training(config, load_here, device, on_event, requested=requested):
             pass

@@ -35,7 +35,7 @@ def validate(
                     batch = by_task[objective.name]
                     target = batch.targets[task.name]
                     output = model.evaluate(batch, task)
-                    judged = task.criterion(output, target, model.counter.grid)
+                    judged = task.criterion(output, target, model.counter.grid, stream.config)
                     means.update(judged.figures)
                     medians.update(judged.medians)
     finally:

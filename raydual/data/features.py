@@ -1,0 +1,88 @@
+"""Features of images that are kept: computed once by a frozen tower, read in every epoch.
+
+They lie beside the runs, as one Parquet file for the rows of a row group in one view. A file
+appears whole or not at all, so what was computed before a job was killed is not computed again.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raydual.data.loading import Preparation, Sample, load_unit
+from raydual.data.patience import patiently
+from raydual.data.plan import Unit
+from raydual.data.sample_table import from_table, to_table
+from raydual.data.storage import first_line, join, open_filesystem, write_whole
+from raydual.errors import DataError
+
+FOLDER = ".features"
+"""In `run.storage`: a folder for each tower, size, number of views and dataset."""
+
+FORMAT = 1
+_ROW = "row"
+
+
+@dataclass(frozen=True)
+class KeptFeatures:
+    """Where the features of one tower, image size and dataset lie.
+
+    path: absolute, or a URI. views: of a training image; the first is the image as it is, each
+    other one the augmented view of the epoch of its number, for `seed`.
+    """
+
+    path: str
+    views: int
+    seed: int
+
+    def file(self, unit: Unit) -> str:
+        """Return the file that has the rows of a unit, in the view that is its turn."""
+        shard = PurePosixPath(unit.shard.partition("?")[0])
+        name = f"{shard.parent.name}-{shard.stem}-{unit.row_group:05d}-{self.view(unit):03d}"
+        return join(self.path, f"{name}.parquet")
+
+    def view(self, unit: Unit) -> int:
+        """Return which view is a unit's turn, counted from 0."""
+        return unit.view % self.views
+
+    def has(self, unit: Unit) -> bool:
+        """Whether the unit's file is there."""
+        filesystem, path = open_filesystem(self.file(unit))
+        return bool(filesystem.get_file_info(path).is_file)
+
+    def images(self, unit: Unit, side: int, order: str) -> list[Sample]:
+        """Return the images of a unit, without features, in the view that is its turn."""
+        view = self.view(unit)
+        augment = (self.seed, view) if view else None
+        return load_unit(replace(unit, view=0), Preparation(side, order, augment))
+
+    def write(self, unit: Unit, samples: Sequence[Sample]) -> None:
+        """Write the samples of all rows that a training may ask for of a row group."""
+        table = to_table(samples).append_column(_ROW, pa.array(unit.rows, pa.int64()))
+        content = io.BytesIO()
+        pq.write_table(table, content, compression="none", use_dictionary=False)
+        filesystem, path = open_filesystem(self.file(unit))
+        patiently(lambda: write_whole(filesystem, path, content.getvalue()))
+
+    def read(self, unit: Unit, side: int) -> list[Sample]:
+        """Return the samples of a unit in its order.
+
+        Raises:
+            DataError: the file is gone or damaged.
+        """
+        filesystem, path = open_filesystem(self.file(unit))
+        try:
+            table = patiently(lambda: pq.read_table(path, filesystem=filesystem))
+            place = {row: i for i, row in enumerate(table[_ROW].to_pylist())}
+            found = list(from_table(table.take([place[row] for row in unit.rows]), side))
+        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            raise DataError(
+                f"kept features {self.file(unit)} cannot be read: {first_line(error)}; remove the "
+                "file, and start again: it will be computed anew"
+            ) from error
+        return [sample.in_view(unit.view) for sample in found]

@@ -1,0 +1,135 @@
+"""Compute the features that a training keeps: which are missing, where they go, and one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from raydual.config_tree import Config
+from raydual.data.batches import read_splits
+from raydual.data.features import FOLDER, FORMAT, KeptFeatures
+from raydual.data.loading import Sample
+from raydual.data.plan import Unit, repeated
+from raydual.data.storage import join, open_filesystem
+from raydual.model.counter import DualTaskCounter
+from raydual.model.digest import tower_digest
+from raydual.model.inputs import FEATURES
+from raydual.training.events import Note, OnEvent, Step
+from raydual.training.parallel import arithmetic
+
+BATCH = 8
+"""Images that the tower sees at once."""
+
+
+def kept_features(config: Config) -> KeptFeatures | None:
+    """Return where the features of a configuration lie; None where it keeps none.
+
+    The folder is named by a hash of all that they depend on: the tower, the size of images, the
+    views and their seed, the rows and the version of the files.
+
+    Raises:
+        DataError, ConfigError, CheckpointError: the dataset or the trunk cannot be found.
+    """
+    data = config.data
+    if not data.views:
+        return None
+    train, val = read_splits(config)
+    seed = config.seed if data.views > 1 else 0
+    about = {
+        "format": FORMAT,
+        "tower": tower_digest(config),
+        "dtype": [config.model.dtype, config.scale.use_gpu],
+        "image_size": data.image_size,
+        "order": data.order,
+        "views": [data.views, seed],
+        "rows": [[dataclasses.astuple(unit) for unit in units] for units in (train, val)],
+        "shards": {unit.shard: _version(unit.shard) for unit in (*train, *val)},
+    }
+    content = json.dumps(about, sort_keys=True).encode()
+    key = hashlib.blake2b(content, digest_size=8).hexdigest()
+    return KeptFeatures(join(config.run.storage, f"{FOLDER}/{key}"), data.views, config.seed)
+
+
+def missing(config: Config, kept: KeptFeatures) -> list[Unit]:
+    """Return the row groups, and their views, whose features are not there yet."""
+    train, val = read_splits(config)
+    wanted = [*val, *repeated(train, kept.views)]
+    return [unit for unit in wanted if not kept.has(unit)]
+
+
+class FeatureMaker:
+    """Looks at images with the tower that a training freezes, and writes what it saw."""
+
+    def __init__(self, config: Config, kept: KeptFeatures) -> None:
+        self._config, self._kept = config, kept
+        self._device = torch.device("cuda" if config.scale.use_gpu else "cpu")
+
+    @cached_property
+    def _counter(self) -> DualTaskCounter:
+        dtype = arithmetic(self._config, self._device)
+        return DualTaskCounter.from_config(self._config, dtype).to(self._device).eval()
+
+    def make(self, unit: Unit) -> int:
+        """Compute and write the features of a unit; return how many images it has."""
+        data = self._config.data
+        samples = self._kept.images(unit, data.image_size, data.order)
+        starts = range(0, len(samples), BATCH)
+        seen = [s for start in starts for s in self._looked_at(samples[start : start + BATCH])]
+        self._kept.write(unit, seen)
+        return len(seen)
+
+    def _looked_at(self, samples: Sequence[Sample]) -> Iterator[Sample]:
+        pixels = np.stack([sample.pixels for sample in samples])
+        inputs = self._counter.encode(pixels, [s.category for s in samples], [0] * len(samples))
+        trunk = next(iter(self._counter.trunks.values()))
+        (looked,) = trunk.look([inputs])
+        features = looked[FEATURES].cpu()
+        if features.dtype == torch.bfloat16:
+            features = features.view(torch.uint16)
+        for sample, own in zip(samples, features.numpy(), strict=True):
+            yield dataclasses.replace(sample, features=own)
+
+
+def features_progress(
+    config: Config, kept: KeptFeatures, on_event: OnEvent
+) -> Callable[[int, int], None]:
+    """Say what is to be computed; return what shows how far it has come."""
+    units = missing(config, kept)
+    images = sum(len(unit.rows) for unit in units)
+    if images:
+        views = f"{config.data.views} views of an image"
+        on_event(Note(f"Computing features of {images} pictures ({views}) into {kept.path}"))
+    return lambda done, total: on_event(Step("Features", done, total))
+
+
+def make_here(
+    config: Config,
+    kept: KeptFeatures,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    ended: Callable[[], bool] = lambda: False,
+) -> None:
+    """Compute what is missing in this process.
+
+    on_progress: called with images done and in all. ended: whether to end before the next unit.
+    """
+    units = missing(config, kept)
+    total = sum(len(unit.rows) for unit in units)
+    maker, done = FeatureMaker(config, kept), 0
+    for unit in units:
+        if ended():
+            return
+        on_progress(done, total)
+        done += maker.make(unit)
+
+
+def _version(shard: str) -> list[int]:
+    """Return a shard's size in bytes and when it was written, in ns."""
+    filesystem, path = open_filesystem(shard)
+    info = filesystem.get_file_info(path)
+    return [int(info.size), int(info.mtime_ns or 0)]
