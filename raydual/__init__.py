@@ -12,7 +12,8 @@ from raydual.version import __version__
 if TYPE_CHECKING:
     from raydual.config import load
     from raydual.config_tree import Config
-    from raydual.counting.closed_loop import Counted, Counter
+    from raydual.counting.closed_loop import Counter
+    from raydual.counting.one_count import Counted
     from raydual.data.letterbox import Letterbox
     from raydual.data.marking import draw_marks
     from raydual.errors import RaydualError
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Config": "raydual.config_tree",
-    "Counted": "raydual.counting.closed_loop",
+    "Counted": "raydual.counting.one_count",
     "Counter": "raydual.counting.closed_loop",
     "DualTaskCounter": "raydual.model.counter",
     "EpochResult": "raydual.training.events",

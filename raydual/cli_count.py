@@ -29,6 +29,14 @@ RepeatRadius = Annotated[
     float,
     typer.Option(min=0, help="A point this near to a mark is not counted; pixels of 384."),
 ]
+PerLook = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N|all",
+        help="How many objects a look marks at the most; `all` that surely are there. Not given: "
+        "`all` where the model can say so, else 1.",
+    ),
+]
 
 
 def count(
@@ -50,14 +58,15 @@ def count(
     gif: Annotated[
         bool, typer.Option("--gif", help="Beside each picture, an animation of the counting.")
     ] = False,
+    per_look: PerLook = None,
     max_objects: MaxObjects = 500,
     repeat_radius: RepeatRadius = 3.0,
 ) -> None:
-    """Count the objects in images: predict the next one, mark it, look again, until done.
+    """Count the objects in images: look, mark what is there, look again, until done.
 
     Points are in pixels of the image as displayed, turned as its EXIF orientation says. A count
-    that did not end by itself says so: stopped at `max_objects`, or because every likely place has
-    a mark already (`repeat`).
+    that did not end by itself says so: stopped at `max_objects`, because every likely place has a
+    mark already (`repeat`), or because no place is likely enough (`unsure`).
 
     Exit code 1 if an image could not be read.
 
@@ -66,13 +75,17 @@ def count(
     - `raydual count photo.jpg --checkpoint runs/cells --gif`
 
     - `raydual count photos/ --checkpoint runs/fruit --category pear --csv > counts.csv`
+
+    - `raydual count photo.jpg --checkpoint runs/cells --per-look 1` counts one by one
     """
     form = _form(as_json, as_csv)
     if out is None and (gif or form == "table"):
         out = Path("counted")
     from raydual.counting.command import CountOptions, count_files
+    from raydual.counting.looks import parse
 
-    options = CountOptions(category, max_objects, repeat_radius, out, gif, form)
+    looks = parse(per_look)
+    options = CountOptions(category, looks, max_objects, repeat_radius, out, gif, form)
     if not count_files(images, checkpoint, options):
         raise typer.Exit(1)
 
@@ -85,6 +98,7 @@ def evaluate(
         str | None,
         typer.Option(help="Where the results go. [default: RUN/evaluation or DIR-evaluation]"),
     ] = None,
+    per_look: PerLook = None,
     max_objects: MaxObjects = 500,
     repeat_radius: RepeatRadius = 3.0,
 ) -> None:
@@ -101,11 +115,12 @@ def evaluate(
     """
     from raydual.counting.evaluate import evaluate as run
     from raydual.counting.evaluation import REPORT_FILE, Evaluation
+    from raydual.counting.looks import parse
     from raydual.counting.subject import Subject
     from raydual.data.storage import absolute
     from raydual.training.trackers import ConsoleTracker
 
-    subject = Subject.at(model)
+    subject = Subject.at(model, parse(per_look))
     _note(subject.note())
     folder = absolute(out) if out else subject.beside("evaluation")
     evaluation = Evaluation(subject, absolute(data), split, folder, max_objects, repeat_radius)
@@ -127,13 +142,15 @@ def calibrate(
     model: Model,
     data: Data,
     split: Annotated[str, typer.Option(help="One not trained on: val, or test.")] = "val",
+    per_look: PerLook = None,
     repeat_radius: RepeatRadius = 3.0,
 ) -> None:
-    """Find how sure of being done the model has to be for counts to come out best.
+    """Find how sure the model has to be for counts to come out best.
 
-    A count ends where the probability of being done is above a threshold, 0.5 at first. The one
-    with the lowest mean absolute error on the split is stored in the manifest of the done task's
-    checkpoint, from which `raydual count` and `raydual evaluate` take it, until training goes on
+    A count ends where the probability of being done is above a threshold, 0.5 at first. Where a
+    look marks many objects, it marks the cells above another threshold, also 0.5 at first. Those
+    with the lowest mean absolute error on the split are stored in the manifest of the done task's
+    checkpoint, from which `raydual count` and `raydual evaluate` take them, until training goes on
     to other weights. Measure on another split than this.
 
     Started again after an interruption, the same command goes on where it was.
@@ -142,11 +159,12 @@ def calibrate(
     """
     from raydual.counting.evaluate import calibrate as run
     from raydual.counting.evaluation import Evaluation
+    from raydual.counting.looks import parse
     from raydual.counting.subject import CALIBRATION, Subject
     from raydual.data.storage import absolute
     from raydual.training.trackers import ConsoleTracker
 
-    subject = Subject.at(model)
+    subject = Subject.at(model, parse(per_look))
     if split == "train":
         _note("note: of images trained on, a model is surer than of others; take --split val")
     folder = subject.beside(CALIBRATION)
@@ -155,8 +173,9 @@ def calibrate(
         found, unreadable = run(evaluation, console)
     for prediction in unreadable:
         typer.echo(printable(f"{prediction.id}: skipped, {prediction.error}"))
+    cells = f", cells above {found.cell_threshold:.4g}" if subject.most > 1 else ""
     typer.echo(
-        f"Done above {found.threshold:.4g}: MAE {found.mae:.3f} on {found.images} images of "
+        f"Done above {found.threshold:.4g}{cells}: MAE {found.mae:.3f} on {found.images} images of "
         f"{split}, {found.mae_before:.3f} above 0.5, counted to {found.max_objects} at the most"
     )
     if unreadable:

@@ -169,9 +169,7 @@ def judge_coord(
     return Judgement(objective, figures, {"px_median": (errors, valid)})
 
 
-def judge_done(
-    output: Verdict, target: Target, grid: tuple[int, int], config: Config
-) -> Judgement:
+def judge_done(output: Verdict, target: Target, grid: tuple[int, int], config: Config) -> Judgement:
     """Judge verdicts; loss_done is that of the verdict alone, loss_left that of its cells."""
     label, valid = target.values[:, 0, 0], target.valid
     loss = done_loss(output.logit, label)

@@ -14,6 +14,7 @@ RAY_FILES = {
     "counting/evaluate.py",
     "data/stream.py",
     "training/cluster.py",
+    "training/feature_pool.py",
     "doctor/cluster.py",
     "training/restarts.py",
     "training/trainer.py",
@@ -27,7 +28,13 @@ LAYERS = [
     {"errors", "version", "config", "config_tree", "credentials", "spot"},
     {"losses", "metrics", "tasks", "data", "model", "training.run_folder"},
     # training counts with these too
-    {"counting.closed_loop", "counting.samples", "counting.threshold"},
+    {
+        "counting.closed_loop",
+        "counting.looks",
+        "counting.one_count",
+        "counting.samples",
+        "counting.threshold",
+    },
     {"training"},
     {"counting"},
     {"tuning"},

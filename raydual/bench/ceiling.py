@@ -91,7 +91,8 @@ def _count(model: ParallelCounter, config: Config, goals: tuple[Objective, ...])
                 loss = torch.zeros((), device=model.device)
                 for task, output in zip(objective.tasks, outputs, strict=True):
                     target = batch.targets[task.name]
-                    loss = loss + task.criterion(output, target, model.counter.grid).objective.sum()
+                    judged = task.criterion(output, target, model.counter.grid, config)
+                    loss = loss + judged.objective.sum()
                 loss.backward()
     return counted.get_total_flops()
 

@@ -35,6 +35,12 @@ class NoInputs:
         """Return nothing."""
         return {}
 
+    def text_inputs(
+        self, categories: Sequence[str], num_marked: Sequence[int]
+    ) -> dict[str, Tensor]:
+        """Return nothing."""
+        return {}
+
 
 class Rows(IterableDataset):
     """The rows of a plan, decoded; each of torch's workers reads every so manieth row group."""

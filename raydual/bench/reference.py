@@ -30,6 +30,8 @@ from raydual.data.batches import read_splits
 from raydual.data.examples import VAL_EPOCH, Batch
 from raydual.data.plan import shuffled, val_plan
 from raydual.model.counter import DualTaskCounter
+from raydual.model.eyes import Seen
+from raydual.model.inputs import mark_inputs
 from raydual.model.prompt import Prompter
 from raydual.model.source import TINY_FOLDER, quiet_transformers, resolve
 from raydual.model.trunk import Trunk
@@ -48,7 +50,8 @@ class FullTrunk(Trunk):
     """
 
     def __init__(self, trunk: Trunk, image_size: int) -> None:
-        super().__init__(trunk.model, trunk.readout.detach(), image_size, trunk.adapter)
+        vectors = {name: vector.detach() for name, vector in trunk.vectors().items()}
+        super().__init__(trunk.model, vectors, image_size, adapter=trunk.adapter)
         from transformers import AutoModelForImageTextToText
 
         if hasattr(self.model, "visual"):
@@ -59,7 +62,9 @@ class FullTrunk(Trunk):
         full.lm_head.weight = self.model.get_input_embeddings().weight
         self.full = full
 
-    def _last_hidden(self, inputs: dict[str, Tensor]) -> Tensor:
+    def _last_hidden(self, inputs: dict[str, Any], seen: Seen | None) -> Tensor:
+        if seen is not None:
+            inputs["mm_encoder_outputs"] = {"image": seen.outputs}
         output = self.full(**inputs, output_hidden_states=True, use_cache=False, return_dict=True)
         hidden: Tensor = output.hidden_states[-1]
         return hidden
@@ -93,7 +98,7 @@ class Processor:
     """
 
     def __init__(self, config: Config, prompter: Prompter) -> None:
-        self._prompter = prompter
+        self._prompter, self._embeds_marks = prompter, config.embeds_marks
         self._images: Any = None
         settings = prompter.image_settings
         if prompter.layout.layout == "plain":
@@ -111,14 +116,16 @@ class Processor:
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """Turn marked pictures and their prompts into a model's inputs."""
+        assert batch.canvases is not None
         categories = [sample.category for sample in batch.samples]
+        marks = mark_inputs(batch.marks) if self._embeds_marks else {}
         if self._images is None:
             inputs = self._prompter.encode(batch.canvases, categories, batch.num_marked)
             pixels = inputs.pop("images"), inputs.pop("normalised")
-            return inputs | self._prompter.layout.pixel_inputs(*pixels)
+            return inputs | self._prompter.layout.pixel_inputs(*pixels) | marks
         pictures = [Image.fromarray(canvas) for canvas in batch.canvases]
         images = self._images(images=pictures, do_resize=False, return_tensors="pt")
-        return {**self._prompter.text_inputs(categories, batch.num_marked), **images}
+        return {**self._prompter.text_inputs(categories, batch.num_marked), **images, **marks}
 
 
 class Reference:
@@ -178,7 +185,7 @@ class Reference:
         """Return the mean over valid examples, as raydual takes it."""
         (task,) = objective.tasks
         target = batch.targets[task.name]
-        judged = task.criterion(self.ddp(batch.inputs, task.name), target, self.grid)
+        judged = task.criterion(self.ddp(batch.inputs, task.name), target, self.grid, self._config)
         return (judged.objective * target.valid).sum() / target.valid.sum().clamp(min=1)
 
     def _epoch(self, epoch: int) -> None:

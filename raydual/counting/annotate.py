@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from raydual.counting.closed_loop import Counted
+from raydual.counting.one_count import Counted
 
 MARKED = ".counted"
 """Before the suffix of a picture written here."""

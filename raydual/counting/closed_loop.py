@@ -1,10 +1,11 @@
-"""Count as a person does: predict, mark, look again, until done; many images in lock-step."""
+"""Count as a person does: look, mark, look again, until done; many images in lock-step."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from scipy.spatial.distance import cdist
 
 from raydual.config import value_of
 from raydual.config_tree import MarkSection
-from raydual.counting.threshold import DONE_THRESHOLD, threshold_of
+from raydual.counting.looks import PerLook, marks_a_look
+from raydual.counting.one_count import Counted, OneCount
+from raydual.counting.threshold import USUAL, Thresholds, thresholds_of
 from raydual.data.images import to_rgb
-from raydual.data.letterbox import REFERENCE_SIDE, Letterbox
+from raydual.data.letterbox import Letterbox
 from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError, ConfigError
 from raydual.model.counter import DualTaskCounter
 from raydual.model.files import same_weights
+from raydual.model.trunk import Trunk
 from raydual.tasks import COORD, DONE, Task
 from raydual.training.run_folder import RunFolder, best_of
 
@@ -42,42 +45,28 @@ Picture = tuple[Image.Image, str | None]
 
 
 @dataclass(frozen=True)
-class Counted:
-    """The objects found in one image.
-
-    points: (count, 2) in pixels of the image as given, in the order of counting.
-    done: the probability of being done at each step: count + 1 of them, or count where the cap
-        was reached.
-    stopped: why counting ended: `done`; `max_objects`, the cap; or `repeat`, the next point, and
-        any other place nearly as likely, fell on a mark already made, and was not counted.
-    """
-
-    points: np.ndarray
-    done: list[float]
-    stopped: str
-
-    @property
-    def count(self) -> int:
-        """How many objects were found."""
-        return len(self.points)
-
-
-@dataclass(frozen=True)
 class Counter:
     """Counts images: coordinates from one model, done from another or the same.
 
-    Where both are the same, each step is one pass through the trunk for both heads. threshold: a
-    probability of being done above it ends a count; `raydual calibrate` stores another than 0.5.
+    Where both are the same, each look is one pass through the trunk for both heads. Where marks
+    are embedded, the pixels are looked at once.
+
+    thresholds: a probability of being done above the first ends a count; a look marks cells above
+    the second. `raydual calibrate` stores others than 0.5. per_look: how many objects a look marks
+    at the most: a number, `all`, or None for `all` where the head has a grid and 1 where not.
 
     Raises, when made:
         CheckpointError: the two take images of different sizes, or other marks.
+        ConfigError: `per_look` is no such thing, or needs a head with a grid.
     """
 
     coord: DualTaskCounter
     done: DualTaskCounter
-    threshold: float = DONE_THRESHOLD
+    thresholds: Thresholds = USUAL
+    per_look: PerLook | None = None
 
     def __post_init__(self) -> None:
+        marks_a_look(self.per_look, self.coord.config)
         for key in ("data.image_size", "data.mark.style", "data.mark.alpha"):
             ours, theirs = (value_of(m.config, key) for m in (self.coord, self.done))
             if ours != theirs:
@@ -87,17 +76,29 @@ class Counter:
                 )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | torch.device = "cpu") -> Counter:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str | torch.device = "cpu",
+        per_look: PerLook | None = None,
+    ) -> Counter:
         """Load both tasks from one checkpoint folder.
 
         Raises:
             CheckpointError: the folder is missing, incomplete or no raydual checkpoint.
+            ConfigError: as `Counter`.
         """
         model = DualTaskCounter.from_pretrained(folder, device)
-        return cls(model, model, threshold_of(Path(folder), Path(folder)))
+        most = marks_a_look(per_look, model.config)
+        return cls(model, model, thresholds_of(Path(folder), Path(folder), most), per_look)
 
     @classmethod
-    def from_run(cls, run: str | Path, device: str | torch.device = "cpu") -> Counter:
+    def from_run(
+        cls,
+        run: str | Path,
+        device: str | torch.device = "cpu",
+        per_look: PerLook | None = None,
+    ) -> Counter:
         """Load a run, local or in a bucket: each task from its own best checkpoint.
 
         Under LoRA the two models share the frozen weights. Where both checkpoints are of one
@@ -105,6 +106,7 @@ class Counter:
 
         Raises:
             CheckpointError: there is no run, or it has not both checkpoints.
+            ConfigError: as `Counter`.
         """
         folder = RunFolder.at(run)
         with (
@@ -112,11 +114,11 @@ class Counter:
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
             first = DualTaskCounter.from_pretrained(coord, device)
-            threshold = threshold_of(coord, done)
+            thresholds = thresholds_of(coord, done, marks_a_look(per_look, first.config))
             if same_weights(coord, done):
-                return cls(first, first, threshold)
+                return cls(first, first, thresholds, per_look)
             other = DualTaskCounter.from_pretrained(done, device, base=first)
-            return cls(first, other, threshold)
+            return cls(first, other, thresholds, per_look)
 
     def count(
         self,
@@ -173,7 +175,7 @@ class Counter:
         if min(max_objects, batch_size) < 1:
             raise ConfigError(f"{max_objects=}, {batch_size=}: both have to be 1 or more")
         waiting = enumerate(pictures)
-        active: list[_Count] = []
+        active: list[OneCount] = []
         while True:
             for index, (image, category) in islice(waiting, batch_size - len(active)):
                 active.append(self._start(index, image, category))
@@ -186,68 +188,81 @@ class Counter:
                     yield count.index, count.result()
             active = [count for count in active if not count.stopped]
 
-    def _start(self, index: int, image: Image.Image, category: str | None) -> _Count:
-        box = Letterbox(*image.size, self.coord.config.data.image_size)
+    def _start(self, index: int, image: Image.Image, category: str | None) -> OneCount:
+        config = self.coord.config
+        box = Letterbox(*image.size, config.data.image_size)
         category = self.coord.category_or_default(category)
-        return _Count(index, category, box, box.apply(to_rgb(image)))
+        mark = config.data.mark
+        paint = None if config.embeds_marks else partial(_paint, mark)
+        return OneCount(index, category, box, box.apply(to_rgb(image)), paint)
 
-    def _step(self, active: Sequence[_Count], max_objects: int, repeat_radius: float) -> None:
-        """Ask about every image once, and mark what is there; sets `stopped` where it ends."""
-        together = self.coord is self.done
-        answers = _ask(self.done, active, (DONE, COORD) if together else (DONE,))
+    def _step(self, active: Sequence[OneCount], max_objects: int, repeat_radius: float) -> None:
+        """Look at every image once, and mark what is there; sets `stopped` where it ends."""
+        together = self.coord is self.done and self._one_tower
+        answers = self._ask(DONE, active, (DONE, COORD) if together else (DONE,))
         chances = answers[0].logit.double().sigmoid().tolist()
         for count, chance in zip(active, chances, strict=True):
             count.done.append(chance)
-            count.stopped = "done" if chance > self.threshold else ""
+            count.stopped = "done" if chance > self.thresholds.done else ""
         going = [i for i, count in enumerate(active) if not count.stopped]
         if not going:
             return
         left = [active[i] for i in going]
-        position = answers[1] if together else _ask(self.coord, left, (COORD,))[0]
+        position = answers[1] if together else self._ask(COORD, left, (COORD,))[0]
         chosen = going if together else slice(None)
-        places, likely = (part.double().cpu().numpy()[chosen] for part in position.ranked())
-        if not all(np.isfinite(answer).all() for answer in (places, likely, chances)):
+        one = self.most_per_look == 1
+        places = position.ranked() if one else position.peaks(self.coord.grid)
+        where, likely, sure = (part.double().cpu().numpy()[chosen] for part in places)
+        if not all(np.isfinite(answer).all() for answer in (where, likely, chances)):
             raise CheckpointError("the model answers NaN: its training diverged; take another one")
-        mark = self.coord.config.data.mark
-        for count, choices, weights in zip(left, places, likely, strict=True):
-            choices = choices[weights >= SECOND_CHOICE * weights[0]]
-            count.add(count.box.clip(choices), mark, repeat_radius)
+        for count, points, weights, own in zip(left, where, likely, sure, strict=True):
+            tried = weights >= SECOND_CHOICE * weights[0] if one else weights > self.thresholds.cell
+            room = max_objects - len(count.found)
+            most = min(self.most_per_look, room)
+            count.add(points[tried], own[tried], most, repeat_radius)
             if not count.stopped and len(count.found) == max_objects:
                 count.stopped = "max_objects"
 
+    @cached_property
+    def most_per_look(self) -> int:
+        """How many objects a look marks at the most."""
+        return marks_a_look(self.per_look, self.coord.config)
 
-@dataclass
-class _Count:
-    """An image being counted.
+    @torch.no_grad()
+    def _ask(self, of: Task, counts: Sequence[OneCount], tasks: Sequence[Task]) -> list[Any]:
+        """Run tasks, by the model of the first, on the images as they are marked now."""
+        model = self.done if of is DONE else self.coord
+        categories = [count.category for count in counts]
+        names = [task.name for task in tasks]
+        if not model.config.embeds_marks:
+            canvases = np.stack([count.canvas for count in counts])
+            marked = [len(count.found) for count in counts]
+            return model.answers(model.encode(canvases, categories, marked), names)
+        eyes = "both" if self._one_tower else of.name
+        new = [count for count in counts if eyes not in count.features]
+        if new:
+            seen = model.look(np.stack([count.canvas for count in new]), of.name)
+            for count, features in zip(new, seen, strict=True):
+                count.features[eyes] = features
+        together = torch.stack([count.features[eyes] for count in counts])
+        marks = [count.marks for count in counts]
+        return model.answers(model.encode_seen(together, categories, marks), names)
 
-    canvas: uint8 (side, side, 3), with the marks made so far. found: points in [-1, 1] of it.
-    """
+    @cached_property
+    def _one_tower(self) -> bool:
+        """Whether both tasks see the same features of an image, where marks are not in it."""
+        if not self.coord.config.embeds_marks:
+            return True
+        coord = self.coord.trunks[self.coord.trunk_of(COORD.name)]
+        done = self.done.trunks[self.done.trunk_of(DONE.name)]
+        assert isinstance(coord, Trunk)
+        assert isinstance(done, Trunk)
+        pairs = zip(coord.tower_parameters(), done.tower_parameters(), strict=True)
+        return all(a is b or torch.equal(a, b) for a, b in pairs)
 
-    index: int
-    category: str
-    box: Letterbox
-    canvas: np.ndarray
-    found: list[np.ndarray] = field(default_factory=list)
-    done: list[float] = field(default_factory=list)
-    stopped: str = ""
 
-    def add(self, choices: np.ndarray, mark: MarkSection, repeat_radius: float) -> None:
-        """Mark the first of the points (n, 2) in [-1, 1] that has no mark, or stop."""
-        marks = np.array(self.found).reshape(-1, 2)
-        distances = cdist(choices, marks) * REFERENCE_SIDE / 2
-        free = np.flatnonzero((distances >= repeat_radius).all(axis=1))
-        if not len(free):
-            self.stopped = "repeat"
-            return
-        point = choices[free[0]]
-        self.found.append(point)
-        draw_mark(self.canvas, point, len(self.found), mark.style, mark.alpha)
-
-    def result(self) -> Counted:
-        """What was found, in pixels of the image."""
-        points = self.box.to_pixels(np.array(self.found))
-        inside = points.clip(0, (self.box.width, self.box.height))  # of rounding
-        return Counted(inside, self.done, self.stopped)
+def _paint(mark: MarkSection, canvas: np.ndarray, point: np.ndarray, number: int) -> None:
+    draw_mark(canvas, point, number, mark.style, mark.alpha)
 
 
 @contextlib.contextmanager
@@ -261,12 +276,3 @@ def _evaluating(*models: DualTaskCounter) -> Iterator[None]:
     finally:
         for model in training:
             model.train()
-
-
-@torch.no_grad()
-def _ask(model: DualTaskCounter, counts: Sequence[_Count], tasks: Sequence[Task]) -> list[Any]:
-    """Run the tasks on the images as they are marked now."""
-    canvases = np.stack([count.canvas for count in counts])
-    marked = [len(count.found) for count in counts]
-    inputs = model.encode(canvases, [count.category for count in counts], marked)
-    return model.answers(inputs, [task.name for task in tasks])

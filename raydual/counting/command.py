@@ -14,8 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from raydual.counting.annotate import MARKED, annotate, fit, save_gif
-from raydual.counting.closed_loop import Counted, Counter, Picture
+from raydual.counting.closed_loop import Counter, Picture
 from raydual.counting.find import find_images
+from raydual.counting.looks import PerLook
+from raydual.counting.one_count import Counted
 from raydual.counting.output import FORMS, Entry
 from raydual.counting.subject import Subject
 from raydual.data.images import MOST_BYTES, CorruptImageError, decode_image
@@ -32,6 +34,7 @@ class CountOptions:
     """
 
     category: str | None
+    per_look: PerLook | None
     max_objects: int
     repeat_radius: float
     out: Path | None
@@ -52,7 +55,7 @@ def count_files(names: Sequence[str], model: str, options: CountOptions) -> bool
             given where several were trained on.
     """
     files = find_images(names)
-    subject = Subject.at(model)
+    subject = Subject.at(model, options.per_look)
     _check_category(subject.categories, options.category)
     counter = subject.load("cuda" if torch.cuda.is_available() else "cpu")
     _make_folder(options.out)

@@ -48,7 +48,8 @@ def stop_figures(true: np.ndarray, counted: np.ndarray, stopped: Sequence[str]) 
       with fewer marks than objects; `stopped_too_early_by`: how many were left, among these.
     - `stopped_too_late`: the share in which it went on past as many marks as there are objects;
       `stopped_too_late_by`: by how many, among these.
-    - `stopped_by_done`, `stopped_by_repeat`, `stopped_by_max_objects`: what ended it.
+    - `stopped_by_done`, `stopped_by_repeat`, `stopped_by_unsure`, `stopped_by_max_objects`: what
+      ended it.
     """
     true, counted, why = np.asarray(true), np.asarray(counted), np.asarray(stopped, dtype=str)
     early = (counted < true) & (why != "max_objects")
@@ -59,5 +60,5 @@ def stop_figures(true: np.ndarray, counted: np.ndarray, stopped: Sequence[str]) 
         "stopped_too_late": mean(late),
         "stopped_too_late_by": mean(counted - true, late),
     }
-    reasons = ("done", "repeat", "max_objects")
+    reasons = ("done", "repeat", "unsure", "max_objects")
     return figures | {f"stopped_by_{reason}": mean(why == reason) for reason in reasons}

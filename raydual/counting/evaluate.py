@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,7 +21,7 @@ import ray.data
 import ray.exceptions
 import torch
 
-from raydual.counting.calibration import Calibrated, best_threshold
+from raydual.counting.calibration import CELLS, Calibrated, best_thresholds
 from raydual.counting.evaluation import FIGURES_FILE, REPORT_FILE, Evaluation
 from raydual.counting.page import page
 from raydual.counting.parts import Parts
@@ -69,7 +69,7 @@ def evaluate(evaluation: Evaluation, on_event: OnEvent) -> Evaluated:
         on_event(Note("No training split was found, so there are no constants to compare with"))
     elif source != evaluation.data:
         on_event(Note(f"The constants are those of the training split of {source}"))
-    figures = summarise(good, baseline, subject.threshold)
+    figures = summarise(good, baseline, subject.thresholds.done)
     about = evaluation.about() | {"unreadable": len(predictions) - len(good)}
     about["baseline_from"] = source
     content = json.dumps(about | figures, indent=1, allow_nan=False) + "\n"
@@ -93,11 +93,12 @@ def _train_counts(evaluation: Evaluation) -> tuple[str | None, np.ndarray | None
 
 
 def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, list[Prediction]]:
-    """Find the threshold of done that counts best, and store it with the done task's checkpoint.
+    """Find the thresholds that count best, and store them with the done task's checkpoint.
 
-    Each image is counted once, as if it were never done, to twice the most objects of the split
-    and a few more: that tells what every threshold would have counted. `max_objects` is not looked
-    at. Writes calibration.json into `out`. Returns the images that could not be read, too.
+    Each image is counted as if it were never done, to twice the most objects of the split and a few
+    more: that tells what every threshold of done would have counted. Where a look marks many, that
+    is done for each of several thresholds of a cell. `max_objects` is not looked at. Writes
+    calibration.json into `out`. Returns the images that could not be read, too.
 
     Raises:
         as `evaluate`.
@@ -111,14 +112,17 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, li
         )
     most = 0 if counts is None else int(counts.max())
     endless = replace(
-        evaluation, subject=replace(subject, threshold=1.0), max_objects=2 * most + MARGIN
+        evaluation,
+        subject=replace(subject, thresholds=replace(subject.thresholds, done=1.0)),
+        max_objects=2 * most + MARGIN,
+        cells=CELLS if subject.most > 1 else (),
     )
     parts = Parts(endless)
     predictions, good = _readable(_count(endless, parts, on_event), endless)
-    found = best_threshold(good, endless.max_objects)
+    found = best_thresholds(good, endless.max_objects)
     about = evaluation.about() | dataclasses.asdict(found)
     evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())
-    subject.store_threshold(found.threshold)
+    subject.store(found.thresholds)
     parts.remove()
     return found, [p for p in predictions if p.error is not None]
 
@@ -200,6 +204,7 @@ def _run(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnE
             evaluation.subject,
             evaluation.max_objects,
             evaluation.repeat_radius,
+            evaluation.cells,
         ),
         batch_size=1,
         batch_format="pyarrow",
@@ -229,16 +234,18 @@ def _progress(evaluation: Evaluation, finished: set[int]) -> Step:
 class _Actor:
     """One model of the pool, loaded with its first part."""
 
-    def __init__(self, subject: Subject, max_objects: int, repeat_radius: float) -> None:
+    def __init__(
+        self, subject: Subject, max_objects: int, repeat_radius: float, cells: Sequence[float]
+    ) -> None:
         self._subject = subject
-        self._limits = max_objects, repeat_radius
+        self._settings = max_objects, repeat_radius, cells
 
     @cached_property
     def _predictor(self) -> Predictor:
         on_gpu = torch.cuda.is_available()
         if not on_gpu:
             torch.set_num_threads(1)  # a CPU each
-        return Predictor(self._subject.load("cuda" if on_gpu else "cpu"), *self._limits)
+        return Predictor(self._subject.load("cuda" if on_gpu else "cpu"), *self._settings)
 
     def __call__(self, part: pa.Table) -> pa.Table:
         (row,) = part.to_pylist()

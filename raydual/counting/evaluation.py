@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydual.counting.closed_loop import MAX_OBJECTS, REPEAT_RADIUS
+from raydual.counting.looks import ALL
 from raydual.counting.subject import Subject
 from raydual.data.plan import Unit, read_index, slice_rows
 from raydual.data.schema import Row, open_shard, rows_of
@@ -34,7 +36,8 @@ class Evaluation:
 
     data, out: absolute paths or URIs. Every row of the split is counted that is of the category
     the model was trained on, if that is one alone; the limits `data.min_objects` and
-    `data.max_objects` are left aside, since they would choose images by the right answer.
+    `data.max_objects` are left aside, since they would choose images by the right answer. cells:
+    thresholds of a cell, each image is counted with each of them; none: with the subject's.
     """
 
     subject: Subject
@@ -43,6 +46,7 @@ class Evaluation:
     out: str
     max_objects: int = MAX_OBJECTS
     repeat_radius: float = REPEAT_RADIUS
+    cells: tuple[float, ...] = ()
 
     @cached_property
     def parts(self) -> list[Unit]:
@@ -66,7 +70,8 @@ class Evaluation:
             "model": self.subject.digest,
             "parts": [dataclasses.astuple(unit) for unit in self.parts],
             "shards": {shard: _version(shard) for shard in {unit.shard for unit in self.parts}},
-            "limits": [self.max_objects, self.repeat_radius, self.subject.threshold],
+            "limits": [self.max_objects, self.repeat_radius, self.subject.most, self.cells],
+            "thresholds": dataclasses.astuple(self.subject.thresholds),
         }
         content = json.dumps(about, sort_keys=True).encode()
         return hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -90,7 +95,9 @@ class Evaluation:
             "split": self.split,
             "max_objects": self.max_objects,
             "repeat_radius": self.repeat_radius,
-            "threshold": self.subject.threshold,
+            "threshold": self.subject.thresholds.done,
+            "cell_threshold": self.subject.thresholds.cell,
+            "per_look": ALL if self.subject.most == sys.maxsize else self.subject.most,
             **{f"epoch_{task}": epoch for task, epoch in self.subject.epochs.items()},
         }
 

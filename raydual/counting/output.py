@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from raydual.counting.closed_loop import Counted
+from raydual.counting.one_count import Counted
 from raydual.errors import printable
 
 

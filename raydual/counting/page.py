@@ -43,6 +43,7 @@ DONE_ROWS = {
     "stopped_too_late_by": "... by, objects",
     "stopped_by_done": "stopped because done",
     "stopped_by_repeat": "stopped on a mark already made",
+    "stopped_by_unsure": "stopped because no place was likely enough",
     "stopped_by_max_objects": "stopped by the cap",
 }
 STYLE = """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +39,9 @@ SCHEMA = pa.schema(
         ("points", _POINTS),
         ("done", pa.list_(pa.float64())),
         ("stopped", pa.string()),
+        ("looks", pa.list_(pa.int32())),
+        ("sure", pa.list_(pa.float64())),
+        ("cell_threshold", pa.float64()),
         ("shown_marks", pa.int32()),
         ("shown_done", pa.float64()),
         ("figures", pa.list_(_FIGURE)),
@@ -60,8 +64,9 @@ class Prediction:
     """One row of predictions.parquet: an image, what is there and what was counted.
 
     true_points (N, 2), points (M, 2): in pixels of the image, each in the order of counting.
-    done, stopped: see `Counted`. shown_marks, shown_done: how many true objects were marked in
-    the teacher-forced question of the done task, and the probability it was answered with.
+    done, stopped, looks, sure: see `Counted`. cell_threshold: see `Thresholds`. shown_marks,
+    shown_done: how many true objects were marked in the teacher-forced question of the done task,
+    and the probability it was answered with.
     figures: of the teacher-forced examples that training validates with. error: why the image
     could not be read; nothing else is known then, and the counts are null in the file.
     """
@@ -74,6 +79,9 @@ class Prediction:
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
     done: list[float] = field(default_factory=list)
     stopped: str | None = None
+    looks: list[int] = field(default_factory=list)
+    sure: list[float] = field(default_factory=list)
+    cell_threshold: float | None = None
     shown_marks: int | None = None
     shown_done: float | None = None
     figures: list[Figure] = field(default_factory=list)
@@ -101,17 +109,33 @@ class Prediction:
 class Predictor:
     """Counts samples, and asks about each the teacher-forced questions of validation."""
 
-    def __init__(self, counter: Counter, max_objects: int, repeat_radius: float) -> None:
-        self._counter = counter
+    def __init__(
+        self,
+        counter: Counter,
+        max_objects: int,
+        repeat_radius: float,
+        cells: Sequence[float] = (),
+    ) -> None:
+        """Take a counter; cells: thresholds of a cell to count with, each in the place of its."""
+        self._counters = [
+            replace(counter, thresholds=replace(counter.thresholds, cell=cell)) for cell in cells
+        ] or [counter]
         self._limits = max_objects, repeat_radius
         by_task = {COORD.name: counter.coord, DONE.name: counter.done}
         self._models = {name: ParallelCounter(m, m.device) for name, m in by_task.items()}
 
     def predict(self, samples: Sequence[Sample]) -> list[Prediction]:
-        """Return a prediction for each sample, in their order."""
-        known = self._predict_good([sample for sample in samples if sample.error is None])
+        """Return a prediction for each sample, in their order; one for each threshold of a cell."""
+        good = [sample for sample in samples if sample.error is None]
+        known = iter(self._predict_good(good) if good else [])
         return [
-            Prediction(s.id, s.category, error=s.error) if s.error else next(known) for s in samples
+            prediction
+            for sample in samples
+            for prediction in (
+                [Prediction(sample.id, sample.category, error=sample.error)]
+                if sample.error
+                else islice(known, len(self._counters))
+            )
         ]
 
     def _predict_good(self, samples: Sequence[Sample]) -> Iterator[Prediction]:
@@ -128,20 +152,25 @@ class Predictor:
                 own += more
             if task is DONE:
                 shown = batch.num_marked, output.logit.float().sigmoid().tolist()
-        counts = count_samples(self._counter, samples, *self._limits)
-        for i, (sample, counted) in enumerate(zip(samples, counts, strict=True)):
-            yield Prediction(
-                sample.id,
-                sample.category,
-                *sample.size,
-                sample.letterbox.to_pixels(sample.points),
-                counted.points,
-                counted.done,
-                counted.stopped,
-                shown[0][i],
-                shown[1][i],
-                figures[i],
-            )
+        counts = [count_samples(counter, samples, *self._limits) for counter in self._counters]
+        for i, sample in enumerate(samples):
+            for counter, by_image in zip(self._counters, counts, strict=True):
+                counted = by_image[i]
+                yield Prediction(
+                    sample.id,
+                    sample.category,
+                    *sample.size,
+                    sample.letterbox.to_pixels(sample.points),
+                    counted.points,
+                    counted.done,
+                    counted.stopped,
+                    counted.looks.tolist(),
+                    counted.sure.tolist(),
+                    counter.thresholds.cell,
+                    shown[0][i],
+                    shown[1][i],
+                    figures[i],
+                )
 
 
 def _by_example(judged: Judgement) -> Iterator[list[Figure]]:

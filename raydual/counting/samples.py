@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image
 
-from raydual.counting.closed_loop import MAX_OBJECTS, REPEAT_RADIUS, Counted, Counter
+from raydual.counting.closed_loop import MAX_OBJECTS, REPEAT_RADIUS, Counter
+from raydual.counting.one_count import Counted
 from raydual.data.letterbox import Letterbox
 from raydual.data.loading import Sample
 

@@ -13,7 +13,8 @@ import torch
 from raydual.config import build
 from raydual.config_tree import Config
 from raydual.counting.closed_loop import Counter
-from raydual.counting.threshold import DONE_THRESHOLD, THRESHOLDS, stored_threshold
+from raydual.counting.looks import PerLook, marks_a_look
+from raydual.counting.threshold import USUAL, Thresholds, as_stored, key_of, stored_thresholds
 from raydual.data.storage import join
 from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
@@ -32,8 +33,8 @@ class Subject:
     path: absolute, or a URI. is_run: whether it holds one checkpoint a task. config: what the
     coordinate model was trained with. epochs: after which epoch each task's model was saved, where
     that is known. categories: what it was trained to count; empty where that is not known. digest:
-    changes with the weights and the threshold. weights: see `weights_digest`. threshold: of done,
-    see `Counter`. stale: whether another was calibrated, for other weights.
+    changes with the weights and the thresholds. weights: see `weights_digest`. thresholds,
+    per_look: see `Counter`. stale: whether others were calibrated, for other weights.
     """
 
     path: str
@@ -43,16 +44,18 @@ class Subject:
     categories: tuple[str, ...]
     digest: str
     weights: str
-    threshold: float
+    thresholds: Thresholds
+    per_look: PerLook | None
     stale: bool
 
     @classmethod
-    def at(cls, path: str | Path) -> Subject:
-        """Find what lies at a local path or URI.
+    def at(cls, path: str | Path, per_look: PerLook | None = None) -> Subject:
+        """Find what lies at a local path or URI, to be counted with `per_look` marks a look.
 
         Raises:
             CheckpointError: neither a run with both best checkpoints nor a checkpoint, or an
                 incomplete one.
+            ConfigError: as `Counter`.
         """
         folder = RunFolder.at(path)
         is_run = folder.read(MANIFEST) is None
@@ -65,8 +68,9 @@ class Subject:
         for part in below.values():
             digest.update(folder.read(part + MANIFEST) or b"")
         config = build(saved_config(manifests[COORD.name], folder.path))
-        stored = stored_threshold(manifests[DONE.name], weights)
-        tried = THRESHOLDS in manifests[DONE.name] or (
+        most = marks_a_look(per_look, config)
+        stored = stored_thresholds(manifests[DONE.name], weights, most)
+        tried = key_of(most) in manifests[DONE.name] or (
             is_run and folder.read(f"{CALIBRATION}/{CALIBRATION_FILE}") is not None
         )
         return cls(
@@ -77,7 +81,8 @@ class Subject:
             tuple(manifests[COORD.name].get("categories", ())),
             digest.hexdigest(),
             weights,
-            DONE_THRESHOLD if stored is None else stored,
+            stored or USUAL,
+            per_look,
             stale=tried and stored is None,
         )
 
@@ -89,31 +94,37 @@ class Subject:
         return f"{address}-{name}{mark}{options}"
 
     def note(self) -> str | None:
-        """Return what there is to say of the threshold of done, if anything."""
+        """Return what there is to say of the thresholds, if anything."""
         if self.stale:
             return (
-                "note: done was calibrated for other weights of one of the tasks, so 0.5 is its "
-                "threshold; run `raydual calibrate` for these"
+                "note: thresholds were calibrated for other weights of one of the tasks, or for "
+                "another --per-look, so they are 0.5; run `raydual calibrate` for these"
             )
-        if self.threshold != DONE_THRESHOLD:
-            return f"note: done ends a count above {self.threshold:.4g}, as calibrated"
-        return None
+        if self.thresholds == USUAL:
+            return None
+        cells = f", a cell is marked above {self.thresholds.cell:.4g}" if self.most > 1 else ""
+        return f"note: done ends a count above {self.thresholds.done:.4g}{cells}, as calibrated"
+
+    @property
+    def most(self) -> int:
+        """How many objects a look marks at the most."""
+        return marks_a_look(self.per_look, self.config)
 
     def load(self, device: str | torch.device) -> Counter:
-        """Load the models; done ends a count above this subject's threshold.
+        """Load the models, with this subject's thresholds.
 
         Raises:
             CheckpointError: as `Counter.from_run` and `Counter.from_pretrained`.
         """
         if self.is_run:
-            counter = Counter.from_run(self.path, device)
+            counter = Counter.from_run(self.path, device, self.per_look)
         else:
             with RunFolder.at(self.path).checkpoint("") as folder:
-                counter = Counter.from_pretrained(folder, device)
-        return replace(counter, threshold=self.threshold)
+                counter = Counter.from_pretrained(folder, device, self.per_look)
+        return replace(counter, thresholds=self.thresholds)
 
-    def store_threshold(self, threshold: float) -> None:
-        """Write a threshold into the manifest of the done task's checkpoint.
+    def store(self, thresholds: Thresholds) -> None:
+        """Write thresholds into the manifest of the done task's checkpoint.
 
         Raises:
             ConfigError: it cannot be written.
@@ -121,7 +132,9 @@ class Subject:
         folder = RunFolder.at(self.path)
         name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
         manifest = json.loads(folder.read(name) or b"{}")
-        manifest[THRESHOLDS] = manifest.get(THRESHOLDS, {}) | {self.weights: threshold}
+        key = key_of(self.most)
+        stored = {self.weights: as_stored(thresholds, self.most)}
+        manifest[key] = manifest.get(key, {}) | stored
         folder.write(name, json.dumps(manifest, indent=1).encode())
 
 

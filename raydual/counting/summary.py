@@ -11,8 +11,8 @@ from raydual.counting.count_figures import BUCKETS, count_figures, in_bucket
 from raydual.counting.done_figures import auroc, done_figures, stop_figures
 from raydual.counting.localisation import localisation_figures
 from raydual.counting.predictions import Figure, Prediction
-from raydual.counting.ratios import Ratio, intervals
-from raydual.counting.threshold import DONE_THRESHOLD
+from raydual.counting.ratios import Ratio, intervals, mean
+from raydual.counting.threshold import USUAL
 from raydual.data.manifest import read_manifest
 from raydual.data.schema import read_rows
 
@@ -22,13 +22,14 @@ Figures = dict[str, float | None]
 def summarise(
     predictions: Sequence[Prediction],
     train_counts: np.ndarray | None,
-    threshold: float = DONE_THRESHOLD,
+    threshold: float = USUAL.done,
 ) -> Figures:
     """Return every figure of images that could be read; None where one is not defined.
 
     - `count/*`, `loc/*`, `done/*`: see `count_figures`, `localisation_figures`, `done_figures` and
       `stop_figures`; `count/mae_low` and `count/mae_high` are the ends of the interval of
-      `count/mae`, see `intervals`; `count/images@1-5` is the number of images in a bucket.
+      `count/mae`, see `intervals`; `count/images@1-5` is the number of images in a bucket,
+      `count/looks` the mean number of looks at an image.
     - `baseline_mean/*`, `baseline_median/*`: the count figures of answering every image with
       the mean or the median of `train_counts`, which is `baseline_mean/count`.
     - `teacher_forced/*`: what training calls `val/*`, on these images.
@@ -39,6 +40,7 @@ def summarise(
     true = np.array([p.true_count for p in predictions])
     counted = np.array([p.count for p in predictions])
     ratios = _prefixed("count", count_figures(true, counted))
+    ratios["count/looks"] = mean(np.array([len(p.done) for p in predictions]))
     points = [p.reference_points for p in predictions]
     ratios |= _prefixed("loc", localisation_figures([t for t, _ in points], [f for _, f in points]))
     probability = np.array([p.shown_done for p in predictions], dtype=np.float64)

@@ -1,8 +1,9 @@
-"""How sure of being done a model has to be for a count to end, as a checkpoint says."""
+"""How sure a model has to be for a count to end, or a cell to be marked, as a checkpoint says."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,31 +11,63 @@ from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
 from raydual.model.files import read_manifest, weights_digest
 
-DONE_THRESHOLD = 0.5
-THRESHOLDS = "done_thresholds"
+ONE_A_LOOK, MANY_A_LOOK = "done_thresholds", "look_thresholds"
 """In the manifest of the done task's checkpoint: thresholds, by the weights they are for."""
 
 
-def threshold_of(coord: Path, done: Path) -> float:
-    """Return the probability above which two checkpoints' done is believed: stored, or 0.5."""
+@dataclass(frozen=True)
+class Thresholds:
+    """Probabilities in [0, 1].
+
+    done: above it a count ends. cell: above it a cell is marked, where a look marks many.
+    """
+
+    done: float = 0.5
+    cell: float = 0.5
+
+
+USUAL = Thresholds()
+
+
+def key_of(most_per_look: int) -> str:
+    """Return where the thresholds of a way of counting are stored."""
+    return ONE_A_LOOK if most_per_look == 1 else MANY_A_LOOK
+
+
+def as_stored(thresholds: Thresholds, most_per_look: int) -> Any:
+    """Return what is stored of thresholds: that of done alone, where a look marks one."""
+    return thresholds.done if most_per_look == 1 else asdict(thresholds)
+
+
+def thresholds_of(coord: Path, done: Path, most_per_look: int) -> Thresholds:
+    """Return the thresholds of two checkpoints: stored, or the usual ones."""
     heads = [(folder / HEADS_FILE).read_bytes() for folder in (coord, done)]
-    stored = stored_threshold(read_manifest(done), weights_digest(*heads))
-    return DONE_THRESHOLD if stored is None else stored
+    stored = stored_thresholds(read_manifest(done), weights_digest(*heads), most_per_look)
+    return stored or USUAL
 
 
-def stored_threshold(manifest: Mapping[str, Any], weights: str) -> float | None:
-    """Return the calibrated probability above which a checkpoint's done task is believed.
-
-    None where none was found with these weights of both tasks.
+def stored_thresholds(
+    manifest: Mapping[str, Any], weights: str, most_per_look: int
+) -> Thresholds | None:
+    """Return calibrated thresholds; None where none were found with these weights of both tasks.
 
     manifest: of the done task's checkpoint. weights: `weights_digest` of coord, done.
 
     Raises:
         CheckpointError: any is no probability.
     """
-    thresholds = manifest.get(THRESHOLDS, {})
-    named = isinstance(thresholds, dict)
-    for one in thresholds.values() if named else [thresholds]:
-        if not (named and isinstance(one, int | float) and 0 <= one <= 1):
-            raise CheckpointError(f"{THRESHOLDS} has {one!r} in the manifest, expected 0 to 1")
-    return float(thresholds[weights]) if weights in thresholds else None
+    name = key_of(most_per_look)
+    by_weights = manifest.get(name, {})
+    if not isinstance(by_weights, dict):
+        raise CheckpointError(f"{name} has {by_weights!r} in the manifest, expected 0 to 1")
+    found = {digest: _thresholds(stored, name) for digest, stored in by_weights.items()}
+    return found.get(weights)
+
+
+def _thresholds(stored: Any, name: str) -> Thresholds:
+    values = stored if isinstance(stored, dict) else {"done": stored}
+    known = isinstance(stored, dict) == (name == MANY_A_LOOK) and values.keys() <= {"done", "cell"}
+    for one in values.values() if known else [stored]:
+        if not (known and isinstance(one, int | float) and 0 <= one <= 1):
+            raise CheckpointError(f"{name} has {one!r} in the manifest, expected 0 to 1")
+    return Thresholds(**{key: float(value) for key, value in values.items()})

@@ -43,7 +43,7 @@ def shrink(
     left, top = np.floor(place * (size - image.size + 1)).astype(int).tolist()
     larger = Image.new(image.mode, tuple(size.tolist()))
     larger.paste(image, (left, top))
-    return larger, points + (left, top)
+    return larger, points + np.array([left, top])
 
 
 def recolour(image: Image.Image, factors: np.ndarray) -> Image.Image:

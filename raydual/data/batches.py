@@ -126,9 +126,7 @@ class BatchStream:
         return list(self._source(self._val_plan(min(count, self.val_rows)), self._images))
 
     def _val_plan(self, rows: int) -> list[Unit]:
-        return val_plan(
-            self._val_units, rank=self.rank, world_size=self.world_size, max_rows=rows
-        )
+        return val_plan(self._val_units, rank=self.rank, world_size=self.world_size, max_rows=rows)
 
     def _val_samples(self) -> Iterable[Sample]:
         if self._val_kept is not None:

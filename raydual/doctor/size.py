@@ -12,9 +12,10 @@ from raydual.config_tree import Config
 from raydual.errors import ConfigError
 from raydual.model.adapters import add_adapters
 from raydual.model.counter import DualTaskCounter
+from raydual.model.marks import NUM_VECTORS
 from raydual.model.source import TINY, locate, one_line_errors, quiet_transformers
 from raydual.model.trunk import NUM_READOUTS, Trunk
-from raydual.model.weights import goes_along
+from raydual.model.weights import MARK, READOUT, goes_along
 from raydual.tasks import TASKS, objectives
 from raydual.training.parallel import arithmetic
 
@@ -67,8 +68,11 @@ def _trunk(config: Config) -> Trunk:
         model = AutoModel.from_config(about, trust_remote_code=trusted)
         if config.model.lora.r:
             model = add_adapters(model, config.model.lora)
-        readout = torch.empty(NUM_READOUTS, about.get_text_config().hidden_size)
-        return Trunk(model, readout, config.data.image_size)
+        size = about.get_text_config().hidden_size
+        vectors = {READOUT: torch.empty(NUM_READOUTS, size)}
+        if config.embeds_marks:
+            vectors[MARK] = torch.empty(NUM_VECTORS, size)
+        return Trunk(model, vectors, config.data.image_size, config.model.freeze_tower)
 
 
 def _count(module: nn.Module, trained: bool) -> int:

@@ -21,6 +21,7 @@ from raydual.data.letterbox import Letterbox
 from raydual.errors import CheckpointError
 from raydual.model.files import read_manifest, read_tensors, saved_config, write_manifest
 from raydual.model.heads import Position, take_over
+from raydual.model.inputs import FEATURES, mark_inputs
 from raydual.model.prompt import Prompter
 from raydual.model.source import resolve
 from raydual.model.trunk import Trunk
@@ -185,7 +186,28 @@ class DualTaskCounter(nn.Module):
         self, canvases: np.ndarray, categories: Sequence[str], num_marked: Sequence[int]
     ) -> dict[str, Tensor]:
         """Turn marked canvases, uint8 (B, side, side, 3), into inputs on the model's device."""
-        inputs = self.prompter.encode(canvases, categories, num_marked)
+        return self._here(self.prompter.encode(canvases, categories, num_marked))
+
+    def encode_seen(
+        self, features: Tensor, categories: Sequence[str], marks: Sequence[np.ndarray]
+    ) -> dict[str, Tensor]:
+        """Turn what `look` saw, and marks (k, 2) in [-1, 1] of each image, into inputs."""
+        inputs = self.prompter.text_inputs(categories, [len(own) for own in marks])
+        return self._here(inputs | mark_inputs(marks)) | {FEATURES: features}
+
+    def look(self, canvases: np.ndarray, task: str) -> Tensor:
+        """Run the tower of a task's trunk over canvases, uint8 (B, side, side, 3); no gradients.
+
+        Where marks are embedded, one look at the pixels does for a whole count.
+        """
+        blank = [""] * len(canvases)
+        inputs = self.encode(canvases, blank, [0] * len(canvases))
+        trunk = self.trunks[self.trunk_of(task)]
+        assert isinstance(trunk, Trunk)
+        (looked,) = trunk.look([inputs])
+        return looked[FEATURES]
+
+    def _here(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     def predict_coordinates(

@@ -11,7 +11,7 @@ from safetensors import safe_open
 
 from raydual.config_tree import Config
 from raydual.model.pretrained import SHA256
-from raydual.model.source import OWN, PHOTO, TINY, resolve
+from raydual.model.source import PHOTO, TINY, resolve
 from raydual.model.weights import weights_of
 
 TOWERS = {"vision_tower", "multi_modal_projector", "visual", "vision_model", "connector"}

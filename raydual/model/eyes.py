@@ -114,4 +114,3 @@ def eyes_for(model: Any, layout: ImageTokens, image_size: int) -> Eyes:
     """Return how a model sees."""
     vision = getattr(model, "vision_tower", None)
     return PyramidEyes(image_size) if isinstance(vision, PyramidModel) else TokenEyes(layout)
-

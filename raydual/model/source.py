@@ -45,8 +45,9 @@ def resolve(name_or_path: str) -> str:
 def locate(name_or_path: str) -> str:
     """Return the folder that `model.trunk` names, or the hub id, which has not been looked up.
 
-    `tiny` and `photo` are folders inside this package. Whatever looks like a path (a leading `.`, `/` or
-    `~`, more than one slash, a first part that is a folder here) is never taken for a hub id.
+    `tiny` and `photo` are folders inside this package. Whatever looks like a path (a leading `.`,
+    `/` or `~`, more than one slash, a first part that is a folder here) is never taken for a hub
+    id.
 
     Raises:
         ConfigError: it looks like a path and there is no such folder.

@@ -322,6 +322,10 @@ class Trunk(nn.Module):
         """The vision-language model itself, without what holds its adapters."""
         return self.model.get_base_model() if self.adapter is not None else self.model
 
+    def vectors(self) -> dict[str, nn.Parameter]:
+        """Return what is learned beside the model, by name."""
+        return {READOUT: self.readout} | ({} if self.mark is None else {MARK: self.mark})
+
     def tower_parameters(self) -> list[nn.Parameter]:
         """Return the weights that compute features of images."""
         return [p for module in self._eyes.tower(self.full_model) for p in module.parameters()]

@@ -20,6 +20,7 @@ from raydual.data.storage import join, open_filesystem
 from raydual.model.counter import DualTaskCounter
 from raydual.model.digest import tower_digest
 from raydual.model.inputs import FEATURES
+from raydual.model.trunk import Trunk
 from raydual.training.events import Note, OnEvent, Step
 from raydual.training.parallel import arithmetic
 
@@ -88,6 +89,7 @@ class FeatureMaker:
         pixels = np.stack([sample.pixels for sample in samples])
         inputs = self._counter.encode(pixels, [s.category for s in samples], [0] * len(samples))
         trunk = next(iter(self._counter.trunks.values()))
+        assert isinstance(trunk, Trunk)
         (looked,) = trunk.look([inputs])
         features = looked[FEATURES].cpu()
         if features.dtype == torch.bfloat16:

@@ -208,7 +208,9 @@ def iteration(
                 loss = torch.zeros((), device=model.device)
                 outputs = model.forward(batch, objective.tasks)
                 for task, output in zip(objective.tasks, outputs, strict=True):
-                    judged = task.criterion(output, batch.targets[task.name], model.counter.grid, config)
+                    judged = task.criterion(
+                        output, batch.targets[task.name], model.counter.grid, config
+                    )
                     valid = batch.targets[task.name].valid
                     total = (judged.objective * valid).sum()
                     scale = world_size() / counts[objective.name, task.name]

@@ -25,8 +25,10 @@ from raydual.training.capacity import check_fits, worker_resources
 from raydual.training.cluster import connected, largest_cluster
 from raydual.training.events import EpochResult, Note, OnEvent
 from raydual.training.failures import first_cause, stuck
+from raydual.training.feature_pool import make_on_ray
 from raydual.training.gate import Desk, Gate
 from raydual.training.interruption import Interruption
+from raydual.training.kept import features_progress, kept_features
 from raydual.training.restarts import Restarts, can_be_started_again, take_restart
 from raydual.training.run_folder import RunFolder
 from raydual.training.worker import train_worker
@@ -54,8 +56,13 @@ def run_on_ray(
         few, most = config.scale.min_workers, config.scale.max_workers
         workers = f"{few} to {most}" if few < most else most
         on_event(Note(f"Starting {workers} worker(s), each {worker_resources(config)}"))
-        with _events(on_event) as queue, Interruption() as asked:
-            _fit_beside(config, {"queue": queue, "on_stage": on_stage}, asked)
+        with Interruption() as asked:
+            if (kept := kept_features(config)) is not None:
+                make_on_ray(config, kept, features_progress(config, kept, on_event), asked)
+            if asked():
+                return
+            with _events(on_event) as queue:
+                _fit_beside(config, {"queue": queue, "on_stage": on_stage}, asked)
 
 
 def _fit_beside(config: Config, channels: dict[str, Any], asked_to_end: Callable[[], bool]) -> None:

@@ -1,0 +1,75 @@
+"""Compute the features that a training keeps with a pool of Ray Data actors, anywhere."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import cached_property
+
+import pyarrow as pa
+import ray
+import ray.data
+import torch
+
+from raydual.config import build
+from raydual.config_tree import Config
+from raydual.data.features import KeptFeatures
+from raydual.data.plan import Unit
+from raydual.training.kept import FeatureMaker, missing
+
+
+def make_on_ray(
+    config: Config,
+    kept: KeptFeatures,
+    on_progress: Callable[[int, int], None],
+    ended: Callable[[], bool],
+) -> None:
+    """Compute what is missing: an actor a GPU where GPUs are used and there are any, else a CPU.
+
+    on_progress: called with images done and in all. ended: whether to end after the next unit.
+    """
+    units = missing(config, kept)
+    if not units:
+        return
+    resources = ray.cluster_resources()
+    gpus = int(resources.get("GPU", 0)) if config.scale.use_gpu else 0
+    most = max(1, min(gpus or int(resources.get("CPU", 1)), len(units)))
+    dataset = ray.data.from_items(
+        [{**asdict(unit), "rows": list(unit.rows)} for unit in units],
+        override_num_blocks=len(units),
+    ).map_batches(
+        _Actor,
+        fn_constructor_args=(config.model_dump(), kept),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
+        num_cpus=1,
+        num_gpus=1 if gpus else 0,
+    )
+    dataset.context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    done, total = 0, sum(len(unit.rows) for unit in units)
+    on_progress(done, total)
+    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        done += sum(table["images"].to_pylist())
+        on_progress(done, total)
+        if ended():
+            return
+
+
+class _Actor:
+    """One tower of the pool, loaded with its first unit."""
+
+    def __init__(self, config: dict, kept: KeptFeatures) -> None:
+        self._config, self._kept = build(config), kept
+
+    @cached_property
+    def _maker(self) -> FeatureMaker:
+        if not self._config.scale.use_gpu:
+            torch.set_num_threads(1)  # a CPU each
+        return FeatureMaker(self._config, self._kept)
+
+    def __call__(self, part: pa.Table) -> pa.Table:
+        images = [self._maker.make(Unit(**row)) for row in part.to_pylist()]
+        return pa.table({"images": pa.array(images, pa.int64())})
