@@ -7,6 +7,7 @@ seconds.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from raydual.registration import register_models
 from raydual.version import __version__
 
 if TYPE_CHECKING:
@@ -49,6 +50,9 @@ __all__ = [
     "fit",
     "load",
 ]
+
+
+register_models()
 
 
 def __getattr__(name: str) -> Any:

@@ -103,7 +103,11 @@ def train(
         return
     from raydual.training.command import start_training
 
-    start_training(settings)
+    settings = start_training(settings)
+    if settings.train.calibrate:
+        from raydual.counting.calibrate_run import calibrate_run
+
+        typer.echo(calibrate_run(settings))
 
 
 @app.command()

@@ -173,11 +173,7 @@ def calibrate(
         found, unreadable = run(evaluation, console)
     for prediction in unreadable:
         typer.echo(printable(f"{prediction.id}: skipped, {prediction.error}"))
-    cells = f", cells above {found.cell_threshold:.4g}" if subject.most > 1 else ""
-    typer.echo(
-        f"Done above {found.threshold:.4g}{cells}: MAE {found.mae:.3f} on {found.images} images of "
-        f"{split}, {found.mae_before:.3f} above 0.5, counted to {found.max_objects} at the most"
-    )
+    typer.echo(found.said(split, subject.most))
     if unreadable:
         raise typer.Exit(1)
 

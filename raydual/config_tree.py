@@ -173,6 +173,12 @@ class TrainSection(Section):
     max_val_batches: AtLeastOne | None = Field(
         None, description="validate on so many batches only, all workers together"
     )
+    val_marks: AtLeastOne = Field(
+        1, description="choices of marks that a validation asks about each image with"
+    )
+    calibrate: bool = Field(
+        False, description="find the thresholds of counting on validation images, in the end"
+    )
     checkpoint_every: AtLeastOne | None = Field(
         None, description="iterations between checkpoints within an epoch; none: at its end"
     )

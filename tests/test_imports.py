@@ -25,7 +25,7 @@ RAY_FILES = {
     "tuning/watch.py",
 }
 LAYERS = [
-    {"errors", "version", "config", "config_tree", "credentials", "spot"},
+    {"errors", "version", "config", "config_tree", "credentials", "registration", "spot"},
     {"losses", "metrics", "tasks", "data", "model", "training.run_folder"},
     # training counts with these too
     {

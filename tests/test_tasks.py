@@ -65,7 +65,7 @@ def test_loss_coord_is_that_of_the_position_read_out() -> None:
     position = torch.tensor([[1.0, 0.0]])
     positions = torch.tensor([[[-0.5, 0.0], [0.0, 0.0]]])
     head_says = Position(position, torch.zeros(1, 2), positions, torch.zeros(1, 2))
-    judged = judge_coord(head_says, wanted, (1, 2))
+    judged = judge_coord(head_says, wanted, (1, 2), CONFIG)
     assert float(judged.figures["loss_coord"][0]) == pytest.approx(0.2125)
     assert float(judged.figures["loss_pointing"][0]) == pytest.approx(0.05 * np.log(2))
     assert float(judged.figures["loss_x"][0]) == pytest.approx(1.0)
@@ -85,7 +85,7 @@ def test_the_done_task_is_judged_by_its_verdict_and_taught_where_something_is_le
         mask,
     )
     verdict = Verdict(torch.tensor([0.0, 2.0]), torch.tensor([[1.0, -1.0], [3.0, -3.0]]))
-    judged = judge_done(verdict, wanted, (1, 2))
+    judged = judge_done(verdict, wanted, (1, 2), CONFIG)
     loss = torch.tensor([np.log(2), np.log(1 + np.exp(-2))], dtype=torch.float32)
     torch.testing.assert_close(judged.figures["loss_done"][0], loss)
     taught = left_loss(verdict.left, torch.tensor([[1.0, 0.0], [0.0, 0.0]]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,8 @@ SMALLEST, LARGEST, GIF_SIDE = 768, 2048, 480
 PAPER, INK = (250, 250, 250), (30, 30, 30)
 MARK, NEWEST = (20, 140, 50), (214, 0, 110)
 GIF_MS, FRAME_MS, LAST_FRAME_MS = 15_000, (60, 500), 2500
+LOOK_MS = 1500
+"""How long a frame is shown, at the most, where it has several new marks."""
 
 
 def fit(image: Image.Image, smallest: int = SMALLEST, largest: int = LARGEST) -> Image.Image:
@@ -45,7 +47,7 @@ def annotate(
 def save_gif(
     path: Path, image: Image.Image, points: np.ndarray, counted: Counted, category: str
 ) -> None:
-    """Write an animation that repeats: count + 1 frames, from no mark to all of them."""
+    """Write an animation that repeats: no mark, then what each look found, to all of them."""
     small = fit(image, smallest=GIF_SIDE, largest=GIF_SIDE)
     places = points * np.array(small.size) / image.size
     *_, last = _frames(small, places, counted, category)
@@ -55,8 +57,11 @@ def save_gif(
         for frame in _frames(small, places, counted, category)
     )
     shortest, longest = FRAME_MS
-    each = int(np.clip(GIF_MS / (counted.count + 1), shortest, longest))
-    durations = [each] * counted.count + [LAST_FRAME_MS]
+    steps = len(np.unique(counted.looks))
+    if steps < counted.count:
+        longest = LOOK_MS
+    each = int(np.clip(GIF_MS / (steps + 1), shortest, longest))
+    durations = [each] * steps + [LAST_FRAME_MS]
     next(frames).save(path, save_all=True, append_images=frames, duration=durations, loop=0)
 
 
@@ -71,12 +76,14 @@ def _palette(picture: Image.Image) -> Image.Image:
 def _frames(
     image: Image.Image, points: np.ndarray, counted: Counted, category: str
 ) -> Iterator[Image.Image]:
-    """Yield count + 1 pictures of one size; the newest mark has a colour of its own."""
+    """Yield a picture without marks and one a look, of one size; new marks have another colour."""
     sheet = _Sheet(image, counted, category)
     yield sheet.captioned(0)
-    for number, point in enumerate(points, start=1):
-        yield sheet.captioned(number, newest=point)
-        sheet.mark(number, point)
+    for look in np.unique(counted.looks):
+        new = [(int(i) + 1, points[i]) for i in np.flatnonzero(counted.looks == look)]
+        yield sheet.captioned(new[-1][0], new)
+        for number, point in new:
+            sheet.mark(number, point)
 
 
 class _Sheet:
@@ -100,11 +107,11 @@ class _Sheet:
         """Draw a numbered disc at a point (2,) in pixels."""
         _disc(self._picture, number, point, self._radius, MARK)
 
-    def captioned(self, number: int, newest: np.ndarray | None = None) -> Image.Image:
-        """Return a copy that says `number`; `newest` is marked on the copy only."""
+    def captioned(self, number: int, new: Sequence[tuple[int, np.ndarray]] = ()) -> Image.Image:
+        """Return a copy that says `number`; numbered points in `new` are marked on it only."""
         copy = self._picture.copy()
-        if newest is not None:
-            _disc(copy, number, newest, self._radius, NEWEST)
+        for own, point in new:
+            _disc(copy, own, point, self._radius, NEWEST)
         draw = ImageDraw.Draw(copy)
         draw.rectangle((0, self._height, *copy.size), PAPER)
         draw.text((6, self._height + 3), self._captions[number], INK, self._font)

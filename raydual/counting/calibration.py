@@ -40,6 +40,15 @@ class Calibrated:
         """What a checkpoint is to store."""
         return Thresholds(self.threshold, self.cell_threshold)
 
+    def said(self, split: str, most_per_look: int) -> str:
+        """Say it in a line."""
+        cells = f", cells above {self.cell_threshold:.4g}" if most_per_look > 1 else ""
+        return (
+            f"Done above {self.threshold:.4g}{cells}: MAE {self.mae:.3f} on {self.images} images "
+            f"of {split}, {self.mae_before:.3f} above 0.5, counted to {self.max_objects} at the "
+            "most"
+        )
+
 
 def best_thresholds(predictions: Sequence[Prediction], max_objects: int) -> Calibrated:
     """Return the thresholds at which counts have the lowest mean absolute error.

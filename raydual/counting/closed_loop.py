@@ -18,7 +18,7 @@ from raydual.config import value_of
 from raydual.config_tree import MarkSection
 from raydual.counting.looks import PerLook, marks_a_look
 from raydual.counting.one_count import Counted, OneCount
-from raydual.counting.threshold import USUAL, Thresholds, thresholds_of
+from raydual.counting.threshold import USUAL, thresholds_of
 from raydual.data.images import to_rgb
 from raydual.data.letterbox import Letterbox
 from raydual.data.marking import draw_mark
@@ -51,9 +51,10 @@ class Counter:
     Where both are the same, each look is one pass through the trunk for both heads. Where marks
     are embedded, the pixels are looked at once.
 
-    thresholds: a probability of being done above the first ends a count; a look marks cells above
-    the second. `raydual calibrate` stores others than 0.5. per_look: how many objects a look marks
-    at the most: a number, `all`, or None for `all` where the head has a grid and 1 where not.
+    threshold: a probability of being done above it ends a count. cell_threshold: where a look marks
+    many, it marks cells whose probability is above it. `raydual calibrate` stores others than 0.5.
+    per_look: how many objects a look marks at the most: a number, `all`, or None for `all` where
+    the head has a grid and 1 where not.
 
     Raises, when made:
         CheckpointError: the two take images of different sizes, or other marks.
@@ -62,7 +63,8 @@ class Counter:
 
     coord: DualTaskCounter
     done: DualTaskCounter
-    thresholds: Thresholds = USUAL
+    threshold: float = USUAL.done
+    cell_threshold: float = USUAL.cell
     per_look: PerLook | None = None
 
     def __post_init__(self) -> None:
@@ -90,7 +92,8 @@ class Counter:
         """
         model = DualTaskCounter.from_pretrained(folder, device)
         most = marks_a_look(per_look, model.config)
-        return cls(model, model, thresholds_of(Path(folder), Path(folder), most), per_look)
+        found = thresholds_of(Path(folder), Path(folder), most)
+        return cls(model, model, found.done, found.cell, per_look)
 
     @classmethod
     def from_run(
@@ -114,11 +117,11 @@ class Counter:
             folder.checkpoint(best_of(DONE.name)) as done,
         ):
             first = DualTaskCounter.from_pretrained(coord, device)
-            thresholds = thresholds_of(coord, done, marks_a_look(per_look, first.config))
+            found = thresholds_of(coord, done, marks_a_look(per_look, first.config))
             if same_weights(coord, done):
-                return cls(first, first, thresholds, per_look)
+                return cls(first, first, found.done, found.cell, per_look)
             other = DualTaskCounter.from_pretrained(done, device, base=first)
-            return cls(first, other, thresholds, per_look)
+            return cls(first, other, found.done, found.cell, per_look)
 
     def count(
         self,
@@ -203,7 +206,7 @@ class Counter:
         chances = answers[0].logit.double().sigmoid().tolist()
         for count, chance in zip(active, chances, strict=True):
             count.done.append(chance)
-            count.stopped = "done" if chance > self.thresholds.done else ""
+            count.stopped = "done" if chance > self.threshold else ""
         going = [i for i, count in enumerate(active) if not count.stopped]
         if not going:
             return
@@ -216,7 +219,7 @@ class Counter:
         if not all(np.isfinite(answer).all() for answer in (where, likely, chances)):
             raise CheckpointError("the model answers NaN: its training diverged; take another one")
         for count, points, weights, own in zip(left, where, likely, sure, strict=True):
-            tried = weights >= SECOND_CHOICE * weights[0] if one else weights > self.thresholds.cell
+            tried = weights >= SECOND_CHOICE * weights[0] if one else weights > self.cell_threshold
             room = max_objects - len(count.found)
             most = min(self.most_per_look, room)
             count.add(points[tried], own[tried], most, repeat_radius)

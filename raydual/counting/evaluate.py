@@ -10,7 +10,7 @@ import os
 import pickle
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -92,13 +92,17 @@ def _train_counts(evaluation: Evaluation) -> tuple[str | None, np.ndarray | None
     return None, None
 
 
-def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, list[Prediction]]:
+def calibrate(
+    evaluation: Evaluation, on_event: OnEvent, here: bool = False
+) -> tuple[Calibrated, list[Prediction]]:
     """Find the thresholds that count best, and store them with the done task's checkpoint.
 
     Each image is counted as if it were never done, to twice the most objects of the split and a few
     more: that tells what every threshold of done would have counted. Where a look marks many, that
     is done for each of several thresholds of a cell. `max_objects` is not looked at. Writes
     calibration.json into `out`. Returns the images that could not be read, too.
+
+    here: count in this process, without Ray.
 
     Raises:
         as `evaluate`.
@@ -118,7 +122,7 @@ def calibrate(evaluation: Evaluation, on_event: OnEvent) -> tuple[Calibrated, li
         cells=CELLS if subject.most > 1 else (),
     )
     parts = Parts(endless)
-    predictions, good = _readable(_count(endless, parts, on_event), endless)
+    predictions, good = _readable(_count(endless, parts, on_event, here), endless)
     found = best_thresholds(good, endless.max_objects)
     about = evaluation.about() | dataclasses.asdict(found)
     evaluation.write(CALIBRATION_FILE, (json.dumps(about, indent=1) + "\n").encode())
@@ -139,7 +143,7 @@ def _readable(table: pa.Table, evaluation: Evaluation) -> tuple[list[Prediction]
     return predictions, good
 
 
-def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent) -> pa.Table:
+def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent, here: bool = False) -> pa.Table:
     """Count the parts that are not finished, storing each as soon as it is; return all."""
     parts.begin()
     finished = parts.finished()
@@ -147,6 +151,9 @@ def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent) -> pa.Table:
         at = _progress(evaluation, finished)
         on_event(Note(f"Going on: {at.done} of {at.total} images are counted already"))
     if len(finished) == len(evaluation.parts):
+        return parts.read()
+    if here:
+        _run_here(evaluation, parts, finished, on_event)
         return parts.read()
     with connected(on_event):
         try:
@@ -186,6 +193,31 @@ def _executors_ended() -> Iterator[None]:
                 thread.join(timeout=30)
 
 
+def _run_here(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnEvent) -> None:
+    """Count what is not finished in this process, and add it there."""
+    predictor = None
+    for number, unit in enumerate(evaluation.parts):
+        if number in finished:
+            continue
+        if predictor is None:
+            predictor = _predictor(evaluation, "cpu")
+        on_event(_progress(evaluation, finished))
+        parts.write(number, _predicted(evaluation.subject, predictor, unit))
+        finished.add(number)
+    on_event(_progress(evaluation, finished))
+
+
+def _predictor(evaluation: Evaluation, device: str) -> Predictor:
+    counter = evaluation.subject.load(device)
+    return Predictor(counter, evaluation.max_objects, evaluation.repeat_radius, evaluation.cells)
+
+
+def _predicted(subject: Subject, predictor: Predictor, unit: Unit) -> pa.Table:
+    data = subject.config.data
+    samples = load_unit(unit, Preparation(data.image_size, data.order))
+    return to_table(predictor.predict(samples))
+
+
 def _run(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnEvent) -> None:
     """Have a pool of actors count what is not finished, and add it there.
 
@@ -200,12 +232,7 @@ def _run(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnE
     ]
     dataset = ray.data.from_items(left, override_num_blocks=len(left)).map_batches(
         _Actor,
-        fn_constructor_args=(
-            evaluation.subject,
-            evaluation.max_objects,
-            evaluation.repeat_radius,
-            evaluation.cells,
-        ),
+        fn_constructor_args=(evaluation,),
         batch_size=1,
         batch_format="pyarrow",
         compute=ray.data.ActorPoolStrategy(
@@ -234,31 +261,24 @@ def _progress(evaluation: Evaluation, finished: set[int]) -> Step:
 class _Actor:
     """One model of the pool, loaded with its first part."""
 
-    def __init__(
-        self, subject: Subject, max_objects: int, repeat_radius: float, cells: Sequence[float]
-    ) -> None:
-        self._subject = subject
-        self._settings = max_objects, repeat_radius, cells
+    def __init__(self, evaluation: Evaluation) -> None:
+        self._evaluation = evaluation
 
     @cached_property
     def _predictor(self) -> Predictor:
         on_gpu = torch.cuda.is_available()
         if not on_gpu:
             torch.set_num_threads(1)  # a CPU each
-        return Predictor(self._subject.load("cuda" if on_gpu else "cpu"), *self._settings)
+        return _predictor(self._evaluation, "cuda" if on_gpu else "cpu")
 
     def __call__(self, part: pa.Table) -> pa.Table:
         (row,) = part.to_pylist()
         number = row.pop(NUMBER)
         try:
-            table, failure = self._count(Unit(**row)), None
+            table = _predicted(self._evaluation.subject, self._predictor, Unit(**row))
+            failure = None
         except RaydualError as error:  # Ray Data would hand on its text alone
             table, failure = pa.Table.from_pylist([{}], schema=SCHEMA), pickle.dumps(error)
         rows = table.num_rows
         table = table.append_column(NUMBER, pa.array([number] * rows, pa.int64()))
         return table.append_column(FAILURE, pa.array([failure] * rows, pa.binary()))
-
-    def _count(self, unit: Unit) -> pa.Table:
-        data = self._subject.config.data
-        samples = load_unit(unit, Preparation(data.image_size, data.order))
-        return to_table(self._predictor.predict(samples))

@@ -28,8 +28,8 @@ class Counted:
     points: np.ndarray
     done: list[float]
     stopped: str
-    looks: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=int))
-    sure: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    looks: np.ndarray
+    sure: np.ndarray
 
     @property
     def count(self) -> int:

@@ -32,16 +32,17 @@ def as_table(entries: Sequence[Entry]) -> str:
     """Return a table with a row an image, as wide as its content."""
     table = Table("image", box=box.SIMPLE)
     table.add_column("count", justify="right")
+    table.add_column("looks", justify="right")
     table.add_column("done", justify="right")
     table.add_column("stopped")
     for entry in entries:
         counted = entry.counted
         done = f"{counted.done[-1]:.0%}" if counted.done else ""
-        table.add_row(
-            escape(printable(str(entry.file))), f"{counted.count:,}", done, counted.stopped
-        )
+        looks = f"{len(counted.done):,}"
+        name = escape(printable(str(entry.file)))
+        table.add_row(name, f"{counted.count:,}", looks, done, counted.stopped)
     total = sum(entry.counted.count for entry in entries)
-    table.add_row(f"{len(entries)} image{'s' * (len(entries) != 1)}", f"{total:,}", "", "")
+    table.add_row(f"{len(entries)} image{'s' * (len(entries) != 1)}", f"{total:,}")
     text = io.StringIO()
     console = Console(file=text, width=10_000, highlight=False)
     console.print(table)
@@ -55,14 +56,20 @@ def as_json(entries: Sequence[Entry]) -> str:
 
 
 def as_csv(entries: Sequence[Entry]) -> str:
-    """Return a row an image, with the points as `x y; x y` and `done` as it was at the end."""
+    """Return a row an image, with the points as `x y; x y` and `done` as it was at the end.
+
+    `looks` and `sure` have a number a point, in the order of the points.
+    """
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(("image", "category", "count", "stopped", "done", "points", "picture"))
+    names = ("image", "category", "count", "stopped", "done", "points", "picture", "looks", "sure")
+    table.writerow(names)
     for values in map(_values, entries):
         values["done"] = values["done"][-1] if values["done"] else ""
         values["points"] = "; ".join(f"{x} {y}" for x, y in values["points"])
         values["picture"] = values["picture"] or ""
+        for name in ("looks", "sure"):
+            values[name] = "; ".join(map(str, values[name]))
         table.writerow(values.values())
     return text.getvalue().rstrip("\n")
 
@@ -84,4 +91,6 @@ def _values(entry: Entry) -> dict:
         "done": [round(chance, 6) for chance in counted.done],
         "points": counted.points.round(3).tolist(),
         "picture": None if entry.picture is None else str(entry.picture),
+        "looks": counted.looks.tolist(),
+        "sure": counted.sure.round(6).tolist(),
     }

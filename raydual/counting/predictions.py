@@ -117,9 +117,7 @@ class Predictor:
         cells: Sequence[float] = (),
     ) -> None:
         """Take a counter; cells: thresholds of a cell to count with, each in the place of its."""
-        self._counters = [
-            replace(counter, thresholds=replace(counter.thresholds, cell=cell)) for cell in cells
-        ] or [counter]
+        self._counters = [replace(counter, cell_threshold=cell) for cell in cells] or [counter]
         self._limits = max_objects, repeat_radius
         by_task = {COORD.name: counter.coord, DONE.name: counter.done}
         self._models = {name: ParallelCounter(m, m.device) for name, m in by_task.items()}
@@ -166,7 +164,7 @@ class Predictor:
                     counted.stopped,
                     counted.looks.tolist(),
                     counted.sure.tolist(),
-                    counter.thresholds.cell,
+                    counter.cell_threshold,
                     shown[0][i],
                     shown[1][i],
                     figures[i],

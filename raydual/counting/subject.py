@@ -121,7 +121,8 @@ class Subject:
         else:
             with RunFolder.at(self.path).checkpoint("") as folder:
                 counter = Counter.from_pretrained(folder, device, self.per_look)
-        return replace(counter, thresholds=self.thresholds)
+        found = self.thresholds
+        return replace(counter, threshold=found.done, cell_threshold=found.cell)
 
     def store(self, thresholds: Thresholds) -> None:
         """Write thresholds into the manifest of the done task's checkpoint.

@@ -9,8 +9,9 @@ from typing import TypeVar
 
 from raydual.config_tree import Config
 from raydual.data.examples import VAL_EPOCH, Batch, Encoder, collate
+from raydual.data.features import KeptFeatures
 from raydual.data.itinerary import Leg, extent, unread
-from raydual.data.loading import Kept, Preparation, Sample, arranged, batched
+from raydual.data.loading import Preparation, Sample, arranged, batched
 from raydual.data.plan import (
     Unit,
     num_rows,
@@ -50,7 +51,7 @@ class BatchStream:
         source: Source,
         rank: int = 0,
         world_size: int = 1,
-        kept: Kept | None = None,
+        kept: KeptFeatures | None = None,
     ) -> None:
         self.config = config
         self.encoder = encoder
@@ -58,8 +59,11 @@ class BatchStream:
         self.rank, self.world_size = rank, world_size
         self._images = Preparation(config.data.image_size, config.data.order)
         self._preparation = replace(self._images, kept=kept)
-        units, self._val_units = read_splits(config)
+        # a validation has no views, only other marks
+        self._val_preparation = replace(self._images, kept=kept and replace(kept, views=1))
+        units, self._val_images = read_splits(config)
         self._train_units = repeated(units, passes(config, num_rows(units)))
+        self._val_units = repeated(self._val_images, config.train.val_marks)
         self._val_kept: list[Sample] | None = None
 
     @property
@@ -84,7 +88,7 @@ class BatchStream:
 
     @property
     def val_rows(self) -> int:
-        """Rows of a validation, of all ranks."""
+        """Rows of a validation, of all ranks: each as often as it is asked about."""
         train = self.config.train
         limit = train.max_val_batches and train.max_val_batches * train.batch_size
         return min(num_rows(self._val_units), limit or num_rows(self._val_units))
@@ -118,21 +122,22 @@ class BatchStream:
 
     def first_val_batch(self, objective: Objective, count: int) -> Batch:
         """Return this rank's first `count` validation rows as one batch, of images."""
-        plan = slice_rows(self._val_plan(self.val_rows), 0, count)
+        plan = slice_rows(self._val_plan(self._val_images, self.val_rows), 0, count)
         return self._collate(list(self._source(plan, self._images)), objective, VAL_EPOCH)
 
     def first_val_samples(self, count: int) -> list[Sample]:
         """Return this rank's share of the first `count` validation rows, as images."""
-        return list(self._source(self._val_plan(min(count, self.val_rows)), self._images))
+        plan = self._val_plan(self._val_images, min(count, self.val_rows))
+        return list(self._source(plan, self._images))
 
-    def _val_plan(self, rows: int) -> list[Unit]:
-        return val_plan(self._val_units, rank=self.rank, world_size=self.world_size, max_rows=rows)
+    def _val_plan(self, units: Sequence[Unit], rows: int) -> list[Unit]:
+        return val_plan(units, rank=self.rank, world_size=self.world_size, max_rows=rows)
 
     def _val_samples(self) -> Iterable[Sample]:
         if self._val_kept is not None:
             return self._val_kept
-        plan = self._val_plan(self.val_rows)
-        samples = self._source(plan, self._preparation)
+        plan = self._val_plan(self._val_units, self.val_rows)
+        samples = self._source(plan, self._val_preparation)
         if num_rows(plan) * 3 * self._preparation.image_size**2 <= KEEP_BYTES:
             samples = self._val_kept = list(samples)
         return samples

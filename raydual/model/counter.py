@@ -30,6 +30,8 @@ from raydual.tasks import COORD, DONE, TASKS, Task
 
 HEADS_FILE = "heads.safetensors"
 
+Points = Sequence[tuple[float, float]]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -211,49 +213,82 @@ class DualTaskCounter(nn.Module):
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     def predict_coordinates(
-        self, image: Image.Image, num_marked: int, category: str | None = None
+        self,
+        image: Image.Image,
+        num_marked: int,
+        category: str | None = None,
+        *,
+        marks: Points = (),
     ) -> tuple[float, float]:
         """Say where the next object is: x and y in [-1, 1] of the canvas.
 
         image: with the marks of the `num_marked` objects already counted drawn on it (see
-        `raydual.draw_marks`). category: what is counted, as in training.
+        `raydual.draw_marks`). category: what is counted, as in training. marks: where these objects
+        lie, (x, y) in pixels of the image, for a model that takes marks without paint
+        (`data.mark.style=embedding`); the image is then as it was.
 
         Raises:
-            ValueError: `num_marked` is below 0.
+            ValueError: `num_marked` is below 0, or is not the number of `marks` where the model
+                takes them; or they are given where it does not.
         """
-        (position,) = self._answers(image, num_marked, category, [COORD.name])
+        (position,) = self._answers(image, num_marked, category, marks, [COORD.name])
         return self._point(image, position)
 
     def predict_done(
-        self, image: Image.Image, num_marked: int, category: str | None = None
+        self,
+        image: Image.Image,
+        num_marked: int,
+        category: str | None = None,
+        *,
+        marks: Points = (),
     ) -> float:
         """Say with what probability, in [0, 1], every object of the image is marked.
 
         Takes and raises what `predict_coordinates` does.
         """
-        (done,) = self._answers(image, num_marked, category, [DONE.name])
+        (done,) = self._answers(image, num_marked, category, marks, [DONE.name])
         return float(done.logit[0].sigmoid())
 
     def predict(
-        self, image: Image.Image, num_marked: int, category: str | None = None
+        self,
+        image: Image.Image,
+        num_marked: int,
+        category: str | None = None,
+        *,
+        marks: Points = (),
     ) -> Prediction:
         """Say both: where the next object is and whether there is one.
 
         Takes and raises what `predict_coordinates` does.
         """
         tasks = [COORD.name, DONE.name]
-        position, done = self._answers(image, num_marked, category, tasks)
+        position, done = self._answers(image, num_marked, category, marks, tasks)
         x, y = self._point(image, position)
         px, py = self._letterbox(image).to_pixels(np.array([[x, y]]))[0].tolist()
         return Prediction(x, y, (px, py), float(done.logit[0].sigmoid()))
 
     @torch.no_grad()
     def _answers(
-        self, image: Image.Image, num_marked: int, category: str | None, tasks: Sequence[str]
+        self,
+        image: Image.Image,
+        num_marked: int,
+        category: str | None,
+        marks: Points,
+        tasks: Sequence[str],
     ) -> list[Any]:
-        canvas = self._letterbox(image).apply(to_rgb(image))
-        category = self.category_or_default(category)
-        return self.answers(self.encode(canvas[None], [category], [num_marked]), tasks)
+        takes = num_marked if self.config.embeds_marks else 0
+        if len(marks) != takes:
+            raise ValueError(
+                f"{len(marks)} marks are given for num_marked={num_marked}, expected {takes}: the "
+                f"model was trained with data.mark.style={self.config.data.mark.style}"
+            )
+        box = self._letterbox(image)
+        inputs = self.encode(
+            box.apply(to_rgb(image))[None], [self.category_or_default(category)], [num_marked]
+        )
+        if self.config.embeds_marks:
+            inputs |= self._here(mark_inputs([box.to_canvas(np.array(marks))]))
+        return self.answers(inputs, tasks)
 
     def _point(self, image: Image.Image, position: Position) -> tuple[float, float]:
         points = position.position.cpu().double().numpy()

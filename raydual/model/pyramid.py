@@ -37,7 +37,8 @@ class PyramidConfig(PreTrainedConfig):
     expansion, channels, blocks) each. pad_before: pixels of padding above and left of a 3 x 3
     convolution of stride 2, 0 as TensorFlow pads, 1 as PyTorch does. width: channels of a cell.
     cell: its side in pixels, 4 or 8. blocks: how many let cells know of each other at half the
-    resolution; one more does at the full one.
+    resolution; one more does at the full one. dropout: share of the channels of the backbone's
+    maps, and of the values inside blocks, that are left out in training.
     """
 
     model_type = "raydual_pyramid"
@@ -45,10 +46,11 @@ class PyramidConfig(PreTrainedConfig):
     stem: int = 32
     stages: list[list[int]] | None = None
     pad_before: int = 0
-    width: int = 96
+    width: int = 64
     cell: int = 4
     blocks: int = 2
-    hidden_size: int = 96
+    hidden_size: int = 64
+    dropout: float = 0.1
 
 
 class PyramidModel(PreTrainedModel):
@@ -182,13 +184,14 @@ class Neck(nn.Module):
         self.lateral = nn.ModuleList(nn.Conv2d(c, config.width, 1) for c in channels)
         self.down = nn.Conv2d(config.width, config.width, 3, 2, 1) if config.cell == 8 else None
         self.norm = nn.GroupNorm(8, config.width)
+        self.dropout = nn.Dropout2d(config.dropout)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
         """Maps of `Backbone` -> (B, width, S / cell, S / cell)."""
         dtype = self.norm.weight.dtype
         # colours together in memory: convolutions of few channels are several times as fast
         fine, *others = (
-            lateral(level.to(dtype, memory_format=torch.channels_last))
+            lateral(self.dropout(level.to(dtype, memory_format=torch.channels_last)))
             for lateral, level in zip(self.lateral, levels, strict=True)
         )
         seen = others.pop()
@@ -204,8 +207,9 @@ class Mixer(nn.Module):
 
     def __init__(self, config: PyramidConfig) -> None:
         super().__init__()
-        self.coarse = nn.Sequential(*(MixingBlock(config.width, 5) for _ in range(config.blocks)))
-        self.fine = MixingBlock(config.width, 3)
+        width, dropout = config.width, config.dropout
+        self.coarse = nn.Sequential(*(MixingBlock(width, 5, dropout) for _ in range(config.blocks)))
+        self.fine = MixingBlock(width, 3, dropout)
 
     def forward(self, cells: Tensor) -> Tensor:
         """(B, width, rows, columns) -> the same shape."""
@@ -217,17 +221,18 @@ class Mixer(nn.Module):
 class MixingBlock(nn.Module):
     """A depthwise convolution and two pointwise ones, added to what they take."""
 
-    def __init__(self, width: int, kernel: int) -> None:
+    def __init__(self, width: int, kernel: int, dropout: float) -> None:
         super().__init__()
         self.depthwise = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
         self.norm = nn.GroupNorm(8, width)
         self.expand = nn.Conv2d(width, 2 * width, 1)
         self.project = nn.Conv2d(2 * width, width, 1)
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, cells: Tensor) -> Tensor:
         """(B, width, rows, columns) -> the same shape."""
         inner = functional.gelu(self.expand(self.norm(self.depthwise(cells))))
-        mixed: Tensor = cells + self.project(inner)
+        mixed: Tensor = cells + self.project(self.dropout(inner))
         return mixed
 
 

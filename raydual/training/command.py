@@ -10,11 +10,14 @@ from raydual.config import with_values
 from raydual.config_tree import Config
 from raydual.training.interruption import EndedBySignalError
 from raydual.training.launch import launch, resume_command
+from raydual.training.run_folder import LATEST, RunFolder
 from raydual.training.trackers import ConsoleTracker
 
 
-def start_training(config: Config) -> None:
+def start_training(config: Config) -> Config:
     """Train to the end, shown on the console; a run without a name is named after the time.
+
+    Returns the configuration with the name.
 
     Raises:
         RaydualError: as `launch`.
@@ -26,6 +29,10 @@ def start_training(config: Config) -> None:
         with ConsoleTracker(config) as console:
             launch(config, console)
     except EndedBySignalError as ended:
-        folder = f"{config.run.storage}/{config.run.name}"
-        typer.echo(f"{ended}. Go on with: {resume_command(config, folder)}")
+        run = RunFolder(config.run.storage, str(config.run.name))
+        if run.has_checkpoint(LATEST):
+            typer.echo(f"{ended}. Go on with: {resume_command(config, run.path)}")
+        else:
+            typer.echo(f"{ended} before the first iteration. Go on with the same command")
         raise typer.Exit(128 + ended.number) from None
+    return config

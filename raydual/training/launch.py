@@ -26,6 +26,8 @@ ARCHITECTURE = (
     "model.lora.alpha",
     "train.strategy",
     "data.image_size",
+    "data.mark.style",
+    "model.cell",
 )
 """What a resumed training cannot change."""
 

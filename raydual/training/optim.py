@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raydual.config_tree import Config, TaskSection
 from raydual.model.counter import DualTaskCounter
+from raydual.model.trunk import Trunk
 from raydual.tasks import Objective
 from raydual.training.sharding import everywhere, is_sharded, part_of, whole
 
@@ -34,23 +35,27 @@ class TaskOptimizer:
     ) -> None:
         first = objective.tasks[0].settings(config)
         trunk = counter.trunks[counter.trunk_of(objective.tasks[0].name)]
-        groups = [_group(trunk, first)]
-        groups += [_group(counter.heads[t.name], t.settings(config)) for t in objective.tasks]
+        assert isinstance(trunk, Trunk)
+        parts = _parts(trunk, config.model.tower_lr_factor)
+        self.trunk_parameters: list[nn.Parameter] = [p for part, _ in parts for p in part]
+        heads = [(_trained(counter.heads[t.name]), t.settings(config)) for t in objective.tasks]
+        groups = [_group(part, first) for part, _ in parts]
+        groups += [_group(head, section) for head, section in heads]
         self.clip_norm = first.clip_norm
-        self.trunk_parameters: list[nn.Parameter] = groups[0]["params"]
         self._parameters: list[nn.Parameter] = [p for g in groups for p in g["params"]]
         # fused, on what is sharded, it has leaked (pytorch#188174), and looks at no sizes
         self._fused = not is_sharded(self._parameters[0])
         self.optimizer = torch.optim.AdamW(groups, fused=self._fused)
         self._epoch_steps, self._epochs = epoch_steps, config.train.epochs
         self._lr_scale = lr_scale
-        self._sections = [first] + [t.settings(config) for t in objective.tasks]
+        self._rates = [(first, factor) for _, factor in parts]
+        self._rates += [(section, 1.0) for _, section in heads]
         self._steps = 0
 
     @property
     def lr(self) -> float:
         """The trunk's learning rate at the next step."""
-        return self._lr(self._sections[0])
+        return self._lr(*self._rates[0])
 
     def clip(self) -> Tensor:
         """Clip the gradients together; return their norm as it was; a collective where sharded."""
@@ -65,8 +70,8 @@ class TaskOptimizer:
 
     def step(self) -> None:
         """Update, advance the schedule, drop the gradients."""
-        for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
-            group["lr"] = self._lr(section)
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = self._lr(*rate)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self._steps += 1
@@ -93,13 +98,13 @@ class TaskOptimizer:
         }
         groups = [group | {"fused": self._fused} for group in saved["param_groups"]]
         self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-        for group, section in zip(self.optimizer.param_groups, self._sections, strict=True):
+        for group, (section, _) in zip(self.optimizer.param_groups, self._rates, strict=True):
             group["weight_decay"] = section.weight_decay
         self._steps = round(state["steps"] * self._epoch_steps / state["epoch_steps"])
 
-    def _lr(self, section: TaskSection) -> float:
+    def _lr(self, section: TaskSection, factor: float) -> float:
         total = self._epochs * self._epoch_steps
-        return section.lr * self._lr_scale * lr_factor(section, self._steps, total)
+        return section.lr * factor * self._lr_scale * lr_factor(section, self._steps, total)
 
 
 def lr_scale(ranks: int, most: int) -> float:
@@ -153,6 +158,20 @@ def check_ownership(
     assert not lost, f"no optimizer owns {lost}"
 
 
-def _group(module: nn.Module, section: TaskSection) -> dict[str, Any]:
-    parameters = [p for p in module.parameters() if p.requires_grad]
+def _parts(trunk: Trunk, tower_factor: float) -> list[tuple[list[nn.Parameter], float]]:
+    """Return the trained weights of a trunk, in groups of one learning rate, and its factor."""
+    tower = {id(p) for p in trunk.tower_parameters()} if tower_factor != 1 else set()
+    trained = _trained(trunk)
+    parts = [
+        ([p for p in trained if id(p) not in tower], 1.0),
+        ([p for p in trained if id(p) in tower], tower_factor),
+    ]
+    return [(part, factor) for part, factor in parts if part]
+
+
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def _group(parameters: list[nn.Parameter], section: TaskSection) -> dict[str, Any]:
     return {"params": parameters, "lr": section.lr, "weight_decay": section.weight_decay}

@@ -84,7 +84,7 @@ def test_the_losses_are_those_of_raydual(
         batch = by_name[objective.name]
         target = batch.targets[task.name]
         with torch.no_grad():
-            judged = task.criterion(model.evaluate(batch, task), target, counter.grid)
+            judged = task.criterion(model.evaluate(batch, task), target, counter.grid, config)
             expected = (judged.objective * target.valid).sum() / target.valid.sum()
             plain = replace(batch, inputs=reference.processor(bare(batch)))
             got = reference.loss(plain, objective)

@@ -9,11 +9,13 @@ import pytest
 from PIL import Image
 
 from raydual.counting.annotate import LARGEST, MARK, NEWEST, SMALLEST, annotate, fit, save_gif
-from raydual.counting.closed_loop import Counted
+from raydual.counting.one_count import Counted
 
 
 def counted(points: list, stopped: str = "done") -> Counted:
-    return Counted(np.array(points, dtype=float).reshape(-1, 2), [0.1] * len(points), stopped)
+    places = np.array(points, dtype=float).reshape(-1, 2)
+    looks = np.arange(1, len(points) + 1)
+    return Counted(places, [0.1] * len(points), stopped, looks, np.ones(len(points)))
 
 
 def colour_near(picture: Image.Image, x: float, y: float, radius: int) -> set:

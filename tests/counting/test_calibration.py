@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 
 from raydual.cli import app
 from raydual.config import load
-from raydual.counting.calibration import best_threshold
+from raydual.counting.calibration import best_thresholds
 from raydual.counting.closed_loop import Counter
+from raydual.counting.looks import PerLook
 from raydual.counting.predictions import Prediction
 from raydual.counting.subject import Subject
+from raydual.counting.threshold import Thresholds
 from raydual.data.images import decode_image
 from raydual.data.schema import read_rows, write_dataset
 from raydual.errors import CheckpointError, DataError
@@ -28,7 +30,9 @@ from raydual.model.counter import DualTaskCounter
 def counted(true: int, done: list[float], count: int | None = None) -> Prediction:
     """Return an image whose count went on to the end of `done`, or to `count` marks."""
     marks = len(done) if count is None else count
-    return Prediction("a", "c", 9, 9, np.zeros((true, 2)), np.zeros((marks, 2)), done, "repeat")
+    looks = list(range(1, marks + 1))
+    points = np.zeros((true, 2)), np.zeros((marks, 2))
+    return Prediction("a", "c", 9, 9, *points, done, "repeat", looks)
 
 
 def test_a_threshold_by_hand() -> None:
@@ -36,7 +40,7 @@ def test_a_threshold_by_hand() -> None:
 
     Moved by a quarter in its logit, 0.35 is outside of that: off by one in one of three images.
     """
-    found = best_threshold(
+    found = best_thresholds(
         [counted(2, [0.1, 0.2, 0.4, 0.9]), counted(1, [0.3, 0.45, 0.2]), counted(2, [0, 0, 0])], 4
     )
     assert found.threshold == pytest.approx(0.35)
@@ -45,13 +49,13 @@ def test_a_threshold_by_hand() -> None:
 
 
 def test_nothing_better_leaves_a_half() -> None:
-    found = best_threshold([counted(1, [0.1, 0.9]), counted(0, [0.95])], 2)
+    found = best_thresholds([counted(1, [0.1, 0.9]), counted(0, [0.95])], 2)
     assert (found.threshold, found.mae, found.mae_before) == (0.5, 0, 0)
 
 
 def test_a_count_that_ended_by_a_repeated_mark_is_no_longer_than_its_marks() -> None:
     """Three steps were asked, two marks made: above the highest probability there are two."""
-    assert best_threshold([counted(2, [0.1, 0.2, 0.3], count=2)], 3).mae == 0
+    assert best_thresholds([counted(2, [0.1, 0.2, 0.3], count=2)], 3).mae == 0
 
 
 def test_thresholds_equal_counting_with_them() -> None:
@@ -69,7 +73,7 @@ def test_thresholds_equal_counting_with_them() -> None:
     def moved(threshold: float) -> float:
         return float(np.mean([mae(threshold, s) for s in (-0.25, -0.125, 0, 0.125, 0.25)]))
 
-    found = best_threshold(predictions, 9)
+    found = best_thresholds(predictions, 9)
     assert found.mae == mae(found.threshold)
     assert found.mae_before == mae(0.5)
     steps = sorted({p for one in predictions for p in np.maximum.accumulate(one.done)})
@@ -84,60 +88,75 @@ def test_no_threshold_is_chosen_just_below_where_counts_do_not_end() -> None:
     """
     endless = [0.1, 0.65, *[0.7] * 58]
     dones = ([0.1, 0.2, 0.95], [0.1, 0.68, 0.95], endless)
-    found = best_threshold([counted(2, done) for done in dones], 60)
+    found = best_thresholds([counted(2, done) for done in dones], 60)
     assert (found.threshold, found.mae) == (0.5, pytest.approx(2 / 3))
 
 
-def test_a_calibrated_run_counts_with_its_threshold(
-    cluster: None, run: Path, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("per_look", [1, "all"])
+def test_a_calibrated_run_counts_with_its_thresholds(
+    cluster: None,
+    run: Path,
+    dataset: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    per_look: PerLook,
 ) -> None:
     own = tmp_path / "run"
+    command = ["calibrate", str(own), "--data", dataset, "--per-look", str(per_look)]
     shutil.copytree(run, own)
     with monkeypatch.context() as patched:  # Ctrl-C at its very end costs no count
-        patched.setattr(Subject, "store_threshold", Mock(side_effect=KeyboardInterrupt))
-        interrupted = CliRunner().invoke(app, ["calibrate", str(own), "--data", dataset])
+        patched.setattr(Subject, "store", Mock(side_effect=KeyboardInterrupt))
+        interrupted = CliRunner().invoke(app, command)
     assert (interrupted.exit_code, "are kept" in interrupted.output) == (130, True)
-    result = CliRunner().invoke(app, ["calibrate", str(own), "--data", dataset])
+    result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "Going on: 21 of 21 images are counted already" in result.output
     stored = json.loads((own / "calibration" / "calibration.json").read_text())
     assert [p.name for p in (own / "calibration").iterdir()] == ["calibration.json"]
     assert (stored["split"], stored["images"]) == ("val", 21)
-    assert f"Done above {stored['threshold']:.4g}: MAE {stored['mae']:.3f} on 21" in result.output
+    assert f"Done above {stored['threshold']:.4g}" in result.output
+    assert f": MAE {stored['mae']:.3f} on 21" in result.output
 
-    counter = Counter.from_run(own)
-    assert counter.threshold == Subject.at(own).threshold == stored["threshold"]
+    counter = Counter.from_run(own, per_look=per_look)
+    thresholds = Subject.at(own, per_look).thresholds
+    assert counter.threshold == thresholds.done == stored["threshold"]
+    assert counter.cell_threshold == thresholds.cell == stored["cell_threshold"]
+    other: PerLook = "all" if per_look == 1 else 1
+    assert Subject.at(own, other).thresholds == Thresholds()
     assert Subject.at(own).digest != Subject.at(run).digest
     rows = list(read_rows(dataset, "val"))
     cap = 2 * max(len(row.points) for row in rows) + 10
     assert stored["max_objects"] == cap
     assert f"counted to {cap} at the most" in result.output
-    for threshold, mae in ((stored["threshold"], stored["mae"]), (0.5, stored["mae_before"])):
-        counting = replace(counter, threshold=threshold)
+    usual = Thresholds()
+    for found, mae in ((thresholds, stored["mae"]), (usual, stored["mae_before"])):
+        counting = replace(counter, threshold=found.done, cell_threshold=found.cell)
         counts = [counting.count(decode_image(r.image), r.category, cap).count for r in rows]
         errors = [abs(n - len(r.points)) for n, r in zip(counts, rows, strict=True)]
         assert np.mean(errors) == pytest.approx(mae)
 
 
 def set_threshold(folder: Path, threshold: float) -> None:
-    Subject.at(folder).store_threshold(threshold)
-    assert Subject.at(folder).threshold == threshold
+    Subject.at(folder, 1).store(Thresholds(threshold))
+    assert Subject.at(folder, 1).thresholds.done == threshold
 
 
 def test_a_threshold_is_of_the_weights_it_was_found_with(run: Path, tmp_path: Path) -> None:
     for changed in ("coord", "done"):
         own = tmp_path / changed
         shutil.copytree(run, own)
-        assert Subject.at(own).note() is None
+        assert Subject.at(own, 1).note() is None
         set_threshold(own, 0.25)
-        assert "above 0.25, as calibrated" in str(Subject.at(own).note())
+        assert "above 0.25, as calibrated" in str(Subject.at(own, 1).note())
         config = load(None, ["data.image_size=48", "seed=9"])
         shutil.rmtree(own / f"best_{changed}_checkpoint")
         model = DualTaskCounter.from_config(config)
         model.save_pretrained(own / f"best_{changed}_checkpoint")
         (own / "calibration").mkdir()
         (own / "calibration" / "calibration.json").write_text("{}")
-        assert Subject.at(own).threshold == Counter.from_run(own).threshold == 0.5
+        assert (
+            Subject.at(own, 1).thresholds.done == Counter.from_run(own, per_look=1).threshold == 0.5
+        )
         assert "calibrated for other weights" in str(Subject.at(own).note())
 
 
@@ -145,7 +164,7 @@ def test_a_checkpoint_alone_has_its_own_threshold(run: Path, tmp_path: Path) -> 
     folder = tmp_path / "model"
     shutil.copytree(run / "best_done_checkpoint", folder)
     set_threshold(folder, 0.25)
-    assert Counter.from_pretrained(folder).threshold == 0.25
+    assert Counter.from_pretrained(folder, per_look=1).threshold == 0.25
     assert Subject.at(folder).beside("calibration") == f"{folder}-calibration"
 
 
@@ -159,7 +178,7 @@ def test_a_checkpoint_that_is_calibrated_leaves_its_run_as_it_was(
     model.save_pretrained(own / "best_coord_checkpoint")
     set_threshold(own, 0.25)
     set_threshold(own / "best_done_checkpoint", 0.75)
-    assert Subject.at(own).threshold == Counter.from_run(own).threshold == 0.25
+    assert Subject.at(own, 1).thresholds.done == Counter.from_run(own, per_look=1).threshold == 0.25
 
 
 def test_images_without_objects_do_not_say_when_a_count_ends(
@@ -179,11 +198,14 @@ def test_images_without_objects_do_not_say_when_a_count_ends(
 @pytest.mark.parametrize(
     "wrong", ["high", 0.5, {"a": "high"}, {"a": 1.5}, {"a": None}, {"a": float("nan")}]
 )
-def test_a_threshold_that_is_none_is_one_line(run: Path, tmp_path: Path, wrong: object) -> None:
+@pytest.mark.parametrize(("key", "per_look"), [("done_thresholds", 1), ("look_thresholds", 2)])
+def test_a_threshold_that_is_none_is_one_line(
+    run: Path, tmp_path: Path, wrong: object, key: str, per_look: int
+) -> None:
     folder = tmp_path / "model"
     shutil.copytree(run / "best_done_checkpoint", folder)
     manifest = json.loads((folder / "raydual.json").read_text())
-    (folder / "raydual.json").write_text(json.dumps(manifest | {"done_thresholds": wrong}))
+    (folder / "raydual.json").write_text(json.dumps(manifest | {key: wrong}))
     for read in (Counter.from_pretrained, Subject.at):
         with pytest.raises(CheckpointError, match="expected 0 to 1"):
-            read(folder)
+            read(folder, per_look=per_look)

@@ -68,12 +68,12 @@ SQUARE = Image.new("RGB", (96, 96))
 
 @pytest.fixture
 def oracle(small: Callable) -> Callable[..., Oracle]:
-    config = SimpleNamespace(data=small("data.mark.style=dots").data)
+    config = small("data.mark.style=dots")
     return lambda *lists: Oracle(config, *lists)
 
 
 def counter(*models: Oracle) -> Counter:
-    return Counter(models[0], models[-1])  # type: ignore[arg-type]
+    return Counter(models[0], models[-1], per_look=1)  # type: ignore[arg-type]
 
 
 def test_the_loop_marks_what_it_found_and_stops_when_done(oracle: Callable) -> None:
@@ -159,7 +159,7 @@ def test_where_the_likeliest_place_has_a_mark_the_next_likely_one_is_taken(
     model.answers = lambda inputs, tasks: [
         Verdict(torch.tensor([-4.0]), torch.zeros(1, 3))
         if task == "done"
-        else Position(places[:, 1], scores, places)
+        else Position(places[:, 1], scores, places, scores)
         for task in tasks
     ]
     counted = counter(model).count(SQUARE)

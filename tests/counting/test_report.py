@@ -17,6 +17,7 @@ from raydual.counting.page import page
 from raydual.counting.predictions import Figure, Prediction, from_table, to_table
 from raydual.counting.subject import Subject
 from raydual.counting.summary import edge, summarise, true_counts
+from raydual.counting.threshold import Thresholds
 from raydual.counting.worst import FOUND, MISSED, TWICE, WRONG, draw, worst
 from raydual.data.schema import read_rows
 
@@ -115,7 +116,16 @@ def test_pictures_tell_found_missed_wrong_and_twice_apart() -> None:
 def evaluation(dataset: str) -> Evaluation:
     epochs = {"coord": 3, "done": None}
     subject = Subject(
-        f"/runs/{NASTY}", True, load(), epochs, (), "digest", "weights", 0.5, stale=False
+        f"/runs/{NASTY}",
+        True,
+        load(),
+        epochs,
+        (),
+        "digest",
+        "weights",
+        Thresholds(),
+        None,
+        stale=False,
     )
     return Evaluation(subject, dataset, "val", "/nowhere")
 

@@ -27,7 +27,7 @@ def dotted(
 
 
 def white(image: Image.Image) -> set[tuple[float, float]]:
-    ys, xs = np.nonzero(np.asarray(image)[..., 0])
+    ys, xs = np.nonzero(np.asarray(image)[..., 0] > 127)
     return {(x + 0.5, y + 0.5) for x, y in zip(xs.tolist(), ys.tolist(), strict=True)}
 
 

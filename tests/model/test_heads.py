@@ -40,11 +40,25 @@ def test_heads_answer_in_float32() -> None:
 
 def test_positions_are_ranked_by_their_likelihood() -> None:
     positions = torch.arange(6.0).reshape(1, 3, 2)
-    places, chances = Position(positions[:, 2], torch.tensor([[0.0, 1, 2]]), positions).ranked()
+    left = torch.tensor([[0.0, 9, -9]])
+    scores = torch.tensor([[0.0, 1, 2]])
+    places, chances, sure = Position(positions[:, 2], scores, positions, left).ranked()
+    assert sure.tolist() == left[:, [2, 1, 0]].sigmoid().tolist()
     assert places.tolist() == positions[:, [2, 1, 0]].tolist()
     assert chances.tolist() == [torch.tensor([2.0, 1, 0]).softmax(0).tolist()]
-    places, chances = Position(positions[:, 0]).ranked()
-    assert (places.tolist(), chances.tolist()) == ([[[0, 1]]], [[1]])
+    places, chances, sure = Position(positions[:, 0]).ranked()
+    assert (places.tolist(), chances.tolist(), sure.tolist()) == ([[[0, 1]]], [[1]], [[1]])
+
+
+def test_peaks_are_cells_surer_than_those_around_them() -> None:
+    left = torch.tensor([[4.0, 3, -1], [0, 0, 0], [0, 1, 2]])
+    positions = torch.arange(18.0).reshape(1, 9, 2)
+    peaks = Position(positions[:, 0], left.reshape(1, 9), positions, left.reshape(1, 9)).peaks(
+        (3, 3)
+    )
+    surest = peaks.chances[0] > 0
+    assert peaks.positions[0][surest].tolist() == positions[0][[0, 8]].tolist()
+    assert peaks.chances[0][surest].tolist() == left.sigmoid().flatten()[[0, 8]].tolist()
 
 
 def test_one_cell_that_holds_something_is_enough_not_to_be_done() -> None:
