@@ -8,6 +8,7 @@ from raydual.losses import (
     cells_of,
     distance_loss,
     done_loss,
+    every_object_loss,
     left_loss,
     pointing_loss,
     three_stage_loss,
@@ -83,3 +84,27 @@ def test_cells_of_by_hand_leave_padding_out() -> None:
     )
     mask = torch.tensor([[True, True, False], [False, False, False]])
     assert cells_of(points, mask, (1, 3)).tolist() == [[1, 0, 0], [0, 0, 0]]
+
+
+def test_every_object_teaches_its_own_cell_by_hand() -> None:
+    """Two cells, side by side; the first example has an object in each, the second has none."""
+    scores = torch.tensor([[0.0, 1.0], [3.0, 0.0]])
+    positions = torch.tensor([[[-0.5, 0.0], [0.5, 0.0]]] * 2)
+    objects = torch.tensor([[[-0.48, 0.0], [0.5, 0.04]], [[0.0, 0.0], [0.0, 0.0]]])
+    mask = torch.tensor([[True, True], [False, False]])
+    loss = every_object_loss(scores, positions, objects, mask, (1, 2))
+    distances = (10 * 0.02**2 + 10 * 0.04**2) / 2
+    torch.testing.assert_close(loss, torch.tensor([distances, 0.0]))  # all cells are right
+    mask[0, 1] = False
+    one = every_object_loss(scores, positions, objects, mask, (1, 2))[0]
+    expected = 10 * 0.02**2 + 0.05 * math.log(1 + math.e)
+    torch.testing.assert_close(one, torch.tensor(expected))
+
+
+def test_an_example_without_objects_gives_no_gradient_that_is_no_number() -> None:
+    scores = torch.zeros(1, 2, requires_grad=True)
+    positions = torch.zeros(1, 2, 2, requires_grad=True)
+    none = torch.zeros(1, 1, 2), torch.zeros(1, 1, dtype=torch.bool)
+    every_object_loss(scores, positions, *none, (1, 2)).sum().backward()
+    assert scores.grad is not None
+    assert torch.isfinite(scores.grad).all()

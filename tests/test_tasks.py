@@ -25,6 +25,14 @@ def draws(sample, num_objects: int, config=CONFIG) -> list[int]:
     return [sample(num_objects, rng, config) for _ in range(4000)]
 
 
+def test_where_a_look_marks_many_the_first_look_is_learned_often() -> None:
+    every = load(None, ["coord.match=all"])
+    counts = np.bincount(draws(COORD.sample_marks, 4, every), minlength=5) / 4000
+    assert counts[0] == pytest.approx(0.3 + 0.7 / 4, abs=0.03)
+    assert counts[1:4] == pytest.approx(0.7 / 4, abs=0.03)
+    assert counts[4] == 0
+
+
 def test_coord_marks_are_uniform_below_n() -> None:
     counts = np.bincount(draws(COORD.sample_marks, 4), minlength=5)
     assert counts[4] == 0

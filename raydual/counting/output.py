@@ -32,15 +32,15 @@ def as_table(entries: Sequence[Entry]) -> str:
     """Return a table with a row an image, as wide as its content."""
     table = Table("image", box=box.SIMPLE)
     table.add_column("count", justify="right")
-    table.add_column("looks", justify="right")
     table.add_column("done", justify="right")
     table.add_column("stopped")
+    table.add_column("looks", justify="right")
     for entry in entries:
         counted = entry.counted
         done = f"{counted.done[-1]:.0%}" if counted.done else ""
         looks = f"{len(counted.done):,}"
         name = escape(printable(str(entry.file)))
-        table.add_row(name, f"{counted.count:,}", looks, done, counted.stopped)
+        table.add_row(name, f"{counted.count:,}", done, counted.stopped, looks)
     total = sum(entry.counted.count for entry in entries)
     table.add_row(f"{len(entries)} image{'s' * (len(entries) != 1)}", f"{total:,}")
     text = io.StringIO()

@@ -56,12 +56,15 @@ def stored_thresholds(
     Raises:
         CheckpointError: any is no probability.
     """
-    name = key_of(most_per_look)
-    by_weights = manifest.get(name, {})
-    if not isinstance(by_weights, dict):
-        raise CheckpointError(f"{name} has {by_weights!r} in the manifest, expected 0 to 1")
-    found = {digest: _thresholds(stored, name) for digest, stored in by_weights.items()}
-    return found.get(weights)
+    found = {name: _by_weights(manifest, name) for name in (ONE_A_LOOK, MANY_A_LOOK)}
+    return found[key_of(most_per_look)].get(weights)
+
+
+def _by_weights(manifest: Mapping[str, Any], name: str) -> dict[str, Thresholds]:
+    stored = manifest.get(name, {})
+    if not isinstance(stored, dict):
+        raise CheckpointError(f"{name} has {stored!r} in the manifest, expected 0 to 1")
+    return {weights: _thresholds(own, name) for weights, own in stored.items()}
 
 
 def _thresholds(stored: Any, name: str) -> Thresholds:

@@ -2,16 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from raydual.config_tree import Config
 from raydual.counting.closed_loop import Counter
+from raydual.counting.looks import PerLook
+from raydual.data.letterbox import Letterbox
+from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError, ConfigError
 from raydual.model.counter import DualTaskCounter
 from raydual.model.heads import Position, Verdict
+from raydual.model.pyramid import Backbone
 
 SIDE = 48
 Points = list[tuple[float, float]]
@@ -229,3 +235,147 @@ def test_a_model_that_answers_nan_is_named_as_the_cause(
             parameter.fill_(torch.nan)
     with pytest.raises(CheckpointError, match="NaN"):
         Counter(never_done, never_done).count(SQUARE)
+
+
+def one_by_one(model: DualTaskCounter, image: Image.Image, most: int) -> tuple[list, list]:
+    """The loop of version 0.1, written out for one image: points in [-1, 1], and done."""
+    config = model.config
+    box = Letterbox(*image.size, config.data.image_size)
+    canvas, found, done = box.apply(image), [], []
+    while True:
+        inputs = model.encode(canvas[None], ["circle"], [len(found)])
+        with torch.no_grad():
+            verdict, position = model.answers(inputs, ["done", "coord"])
+        done.append(verdict.logit.double().sigmoid().item())
+        if done[-1] > 0.5 or len(found) == most:
+            return found, done[: most + 1]
+        places, chances, _ = (part[0].double().numpy() for part in position.ranked())
+        likely = box.clip(places[chances >= 0.1 * chances[0]])
+        marks = np.array(found).reshape(-1, 2)
+        free = [p for p in likely if (np.hypot(*(marks - p).T) * 192 >= 3).all()]
+        if not free:
+            return found, done
+        found.append(free[0])
+        draw_mark(canvas, free[0], len(found), config.data.mark.style, config.data.mark.alpha)
+
+
+def test_one_mark_a_look_is_the_loop_as_it_was_bit_for_bit(never_done: DualTaskCounter) -> None:
+    model = never_done.eval()
+    pixels = np.random.default_rng(1).integers(0, 255, (48, 60, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    counted = Counter(model, model, per_look=1).count(image, "circle", max_objects=9)
+    found, done = one_by_one(model, image, 9)
+    assert counted.count == len(found) > 3
+    expected = Letterbox(60, 48, 48).to_pixels(np.array(found))
+    assert counted.points.tolist() == expected.clip(0, (60, 48)).tolist()
+    assert counted.done == done[: len(counted.done)]
+    assert counted.looks.tolist() == list(range(1, len(found) + 1))
+
+
+class Seer:
+    """Answers with a grid of 4 x 4 cells: each look says of every cell how likely it holds one.
+
+    looks: for each look the logits by cell, and that of done; the last one goes on.
+    """
+
+    training, grid = False, (4, 4)
+
+    def __init__(self, config: Config, *looks: tuple[dict[int, float], float]) -> None:
+        self.config, self.looks, self.marked = config, looks, []
+
+    def eval(self) -> None: ...
+
+    def category_or_default(self, category: str | None) -> str:
+        return category or "thing"
+
+    def encode(self, canvases: np.ndarray, categories: list, num_marked: list) -> list[int]:
+        self.marked.append(num_marked[0])
+        return num_marked
+
+    def answers(self, inputs: list[int], tasks: Sequence[str]) -> list[object]:
+        cells, done = self.looks[min(len(self.marked), len(self.looks)) - 1]
+        left = torch.full((1, 16), -9.0)
+        for cell, logit in cells.items():
+            left[0, cell] = logit
+        y, x = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+        centres = (torch.stack([x, y], -1).reshape(1, 16, 2) + 0.5) / 2 - 1
+        position = Position(centres[:, 0], left, centres, left)
+        verdict = Verdict(torch.tensor([done]), left)
+        return [{"done": verdict, "coord": position}[task] for task in tasks]
+
+
+def seer(small: Callable, *looks: tuple[dict[int, float], float], **own: Any) -> Counter:
+    model = Seer(small(), *looks)
+    return Counter(model, model, **own)  # type: ignore[arg-type]
+
+
+MANY = {0: 3.0, 2: 2.0, 8: 1.0, 10: -1.0}
+"""In cells that do not touch: with 95, 88, 73 and 27 %."""
+
+
+def test_a_look_marks_all_cells_above_the_threshold_the_surest_first(small: Callable) -> None:
+    counting = seer(small, (MANY, -4.0), ({}, 4.0))
+    counted = counting.count(SQUARE)
+    assert (counted.count, counted.stopped, len(counted.done)) == (3, "done", 2)
+    assert counted.points.tolist() == [[12, 12], [60, 12], [12, 60]]
+    assert counted.sure == pytest.approx([0.953, 0.881, 0.731], abs=1e-3)
+    assert counted.looks.tolist() == [1, 1, 1]
+    assert counting.coord.marked == [0, 3]
+    assert seer(small, (MANY, -4.0), ({}, 4.0), cell_threshold=0.2).count(SQUARE).count == 4
+
+
+def test_a_look_marks_no_more_than_it_may_and_the_next_goes_on(small: Callable) -> None:
+    looks = [(MANY, -4.0), ({2: 2.0, 8: 1.0}, -4.0), ({}, 4.0)]
+    counted = seer(small, *looks, per_look=2).count(SQUARE)
+    assert (counted.count, counted.looks.tolist(), counted.stopped) == (3, [1, 1, 2], "done")
+    assert seer(small, *looks, per_look="all").count(SQUARE, max_objects=2).stopped == "max_objects"
+    assert seer(small, *looks, per_look="all").count(SQUARE, max_objects=2).count == 2
+
+
+def test_of_cells_that_touch_the_surest_is_marked(small: Callable) -> None:
+    counted = seer(small, ({0: 3.0, 1: 2.9, 5: 2.8, 3: 1.0}, -4.0), ({}, 4.0)).count(SQUARE)
+    assert counted.points.tolist() == [[12, 12], [84, 12]]
+
+
+def test_a_count_ends_unsure_or_on_marks_already_made(small: Callable) -> None:
+    assert seer(small, (MANY, -4.0), ({10: -1.0}, -4.0)).count(SQUARE).stopped == "unsure"
+    again = seer(small, (MANY, -4.0)).count(SQUARE)
+    assert (again.stopped, again.count) == ("repeat", 3)
+    assert seer(small, ({}, -4.0)).count(SQUARE).stopped == "unsure"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, "many", True, 2.5])
+def test_a_number_a_look_that_is_none_is_refused(small: Callable, wrong: Any) -> None:
+    with pytest.raises(ConfigError, match="a number of 1 or more, or `all`"):
+        seer(small, (MANY, 0.0), per_look=wrong)
+
+
+def test_many_a_look_need_a_head_with_a_grid(small: Callable) -> None:
+    model = DualTaskCounter.from_config(small("model.coord_head=mlp")).eval()
+    assert Counter(model, model).most_per_look == 1
+    with pytest.raises(ConfigError, match=r"per_look=2 needs .*coord_head=pointing"):
+        Counter(model, model, per_look=2)
+
+
+@pytest.mark.parametrize("two_models", [False, True])
+@pytest.mark.parametrize("per_look", [1, 2, "all"])
+def test_embedded_marks_take_one_look_at_the_pixels_of_an_image(
+    small: Callable, monkeypatch: pytest.MonkeyPatch, per_look: PerLook, two_models: bool
+) -> None:
+    own = ("model.trunk=photo", "data.image_size=64", "data.mark.style=embedding")
+    own += ("coord.match=all", "model.freeze_tower=true", "model.lora.r=0")
+    model = DualTaskCounter.from_config(small(*own)).eval()
+    other = DualTaskCounter.from_config(small(*own, "seed=1")).eval() if two_models else model
+    with torch.no_grad():
+        other.heads["done"].done_head[-1].bias.fill_(-50)
+    seen: list[int] = []
+    forward = Backbone.forward
+    monkeypatch.setattr(
+        Backbone, "forward", lambda self, x: seen.append(len(x)) or forward(self, x)
+    )
+    images = [SQUARE, Image.new("RGB", (50, 90), "white"), SQUARE]
+    counting = Counter(model, other, per_look=per_look, cell_threshold=0.0)
+    most = 400 if per_look == "all" else 7
+    counted = counting.count_batch(images, max_objects=most, batch_size=2)
+    assert all(len(one.done) >= 2 for one in counted)
+    assert sum(seen) == 3

@@ -70,18 +70,24 @@ def test_a_table_and_pictures_by_default(count: Callable, tmp_path: Path) -> Non
     code, out, err = count("a.png", "b.jpg", "--category", "pear")
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
-    assert lines[0] == ["image", "count", "done", "stopped"]
-    assert lines[2] == ["a.png", "4", "0%", "max_objects"]
+    assert lines[0] == ["image", "count", "done", "stopped", "looks"]
+    assert lines[2] == ["a.png", "4", "0%", "max_objects", "1"]
     assert lines[-2] == ["2", "images", "8"]
     assert out.endswith("Pictures are in counted\n")
     assert sorted(os.listdir("counted")) == ["a.counted.png", "b.counted.png"]
 
 
-def test_the_gif_has_a_frame_more_than_objects(count: Callable, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("per_look", "looks"), [("1", CAP), ("3", 2), ("all", 1)])
+def test_the_gif_has_a_frame_more_than_looks(
+    count: Callable, tmp_path: Path, per_look: str, looks: int
+) -> None:
     noise().save(tmp_path / "a.png")
-    assert count("a.png", "--gif", "--json")[0] == 0
+    code, out, _ = count("a.png", "--gif", "--json", "--per-look", per_look)
+    (counted,) = json.loads(out)
+    assert (code, len(counted["done"]), max(counted["looks"])) == (0, looks, looks)
+    assert len(counted["looks"]) == len(counted["sure"]) == CAP
     with Image.open("counted/a.counted.gif") as animation:
-        assert animation.n_frames == CAP + 1
+        assert animation.n_frames == looks + 1
         assert animation.info["loop"] == 0
     noise().save(tmp_path / "b.png")
     assert count("b.png", "--gif", "--out", "new/folder")[0] == 0

@@ -33,6 +33,9 @@ def train_three_iterations(config: Config, rank: int, world: int) -> ParallelCou
     coordinate targets.
     """
     counter = DualTaskCounter.from_config(config)
+    for part in counter.modules():  # each process would drop other values
+        if isinstance(part, torch.nn.Dropout | torch.nn.Dropout2d):
+            part.p = 0.0
     stream = BatchStream(config, counter.prompter, load_here)
     model = ParallelCounter(counter, CPU)
     goals = objectives(config)
@@ -57,12 +60,25 @@ def save_trained(rank: int, world: int, tree: dict, out: str) -> None:
     torch.save(model.counter.state_dict(), f"{out}/rank{rank}.pt")
 
 
-@pytest.mark.parametrize("own", ["train.strategy=dual", "train.strategy=mixed", "model.lora.r=4"])
+PHOTO = (
+    "model.trunk=photo",
+    "data.image_size=64",
+    "data.mark.style=embedding",
+    "coord.match=all",
+    "model.freeze_tower=true",
+)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [("train.strategy=dual",), ("train.strategy=mixed",), ("model.lora.r=4",), PHOTO],
+    ids=["dual", "mixed", "lora", "photo"],
+)
 def test_two_processes_equal_one_on_the_joined_batch(
-    small: Callable, tmp_path: Path, own: str
+    small: Callable, tmp_path: Path, own: tuple[str, ...]
 ) -> None:
     config = small(
-        own,
+        *own,
         "model.lora.dropout=0",
         "train.batch_size=8",
         "data.max_objects=3",
