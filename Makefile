@@ -3,12 +3,18 @@ BIN := .venv/bin
 RUN := first-$(shell date +%Y%m%d-%H%M%S)
 UNSEEN := runs/$(RUN)-unseen
 
-.PHONY: train test cluster chaos check clean
+.PHONY: train photos test cluster chaos check clean
 
 train: .venv/installed
 	$(BIN)/raydual train run.name=$(RUN)
 	$(BIN)/raydual data synth $(UNSEEN) --images 6 --seed 2026 --categories circle --png
 	$(BIN)/raydual count $(UNSEEN)/images --category circle --gif \
+		--checkpoint runs/$(RUN) --out runs/$(RUN)/counted
+
+photos: .venv/installed
+	$(BIN)/raydual data import csv examples/pears/points.csv runs/$(RUN)-pears
+	$(BIN)/raydual train --preset photo data.path=runs/$(RUN)-pears run.name=$(RUN) train.epochs=7
+	$(BIN)/raydual count examples/pears/images/test --gif \
 		--checkpoint runs/$(RUN) --out runs/$(RUN)/counted
 
 test: .venv/installed

@@ -148,7 +148,7 @@ def calibrate(
     """Find how sure the model has to be for counts to come out best.
 
     A count ends where the probability of being done is above a threshold, 0.5 at first. Where a
-    look marks many objects, it marks the cells above another threshold, also 0.5 at first. Those
+    look marks many objects, it marks the cells above another threshold, 0.3 at first. Those
     with the lowest mean absolute error on the split are stored in the manifest of the done task's
     checkpoint, from which `raydual count` and `raydual evaluate` take them, until training goes on
     to other weights. Measure on another split than this.

@@ -42,10 +42,13 @@ class Calibrated:
 
     def said(self, split: str, most_per_look: int) -> str:
         """Say it in a line."""
-        cells = f", cells above {self.cell_threshold:.4g}" if most_per_look > 1 else ""
+        cells, usual = "", f"{USUAL.done}"
+        if most_per_look > 1:
+            cells = f", cells above {self.cell_threshold:.4g}"
+            usual += f" and {USUAL.cell}"
         return (
             f"Done above {self.threshold:.4g}{cells}: MAE {self.mae:.3f} on {self.images} images "
-            f"of {split}, {self.mae_before:.3f} above 0.5, counted to {self.max_objects} at the "
+            f"of {split}, {self.mae_before:.3f} above {usual}, counted to {self.max_objects} at the "
             "most"
         )
 
@@ -56,43 +59,49 @@ def best_thresholds(predictions: Sequence[Prediction], max_objects: int) -> Cali
     predictions: counted to `max_objects`, with a threshold of done of 1, each image with the same
     thresholds of a cell.
 
-    The error is the mean of those with the threshold of done moved by `SHIFTS`, and with the
-    thresholds of a cell beside it: a model that is never quite sure counts best just below where
-    it would hardly ever end, and on other images that is somewhere else. Of thresholds that are
-    equally good, those nearest to the usual ones.
+    For each threshold of a cell, the error is the mean of those with the threshold of done moved by
+    `SHIFTS`: a model that is never quite sure of being done counts best just below where it would
+    hardly ever end, and on other images that is somewhere else. Of thresholds of done that are
+    equally good, the one nearest to the usual one. Of thresholds of a cell, the one nearest to the
+    usual one whose error is not above the lowest by more than the standard error of the difference
+    (the rule of Breiman et al., "Classification and Regression Trees", 1984): few images say little.
     """
+    tried = _candidates(predictions)
     cells = sorted({p.cell_threshold or USUAL.cell for p in predictions})
     groups = [[p for p in predictions if (p.cell_threshold or USUAL.cell) == c] for c in cells]
-    tried = _candidates(predictions)
-    shifted = [expit(logit(tried) + shift) for shift in SHIFTS]
-    errors = np.array([np.mean([_mae(own, s) for s in shifted], axis=0) for own in groups])
-    smooth = np.array([errors[max(0, i - 1) : i + 2].mean(axis=0) for i in range(len(cells))])
-    by_cell, by_done = np.meshgrid(np.array(cells), tried, indexing="ij")
-    unusual = abs(by_done - USUAL.done) + abs(by_cell - USUAL.cell)
-    best = np.lexsort((unusual.ravel(), smooth.round(9).ravel()))[0]
-    row, column = np.unravel_index(best, smooth.shape)
-    found = Thresholds(float(tried[column]), cells[row])
-    before = groups[int(np.abs(np.array(cells) - USUAL.cell).argmin())]
+    dones = np.array([_best_done(own, tried) for own in groups])
+    errors = np.array([_errors(g, np.array([d]))[:, 0] for g, d in zip(groups, dones, strict=True)])
+    worse = errors - errors[errors.mean(axis=1).argmin()]
+    as_good = worse.mean(axis=1) <= worse.std(axis=1) / np.sqrt(errors.shape[1])
+    usual = np.abs(np.array(cells) - USUAL.cell)
+    chosen = int(np.where(as_good, usual, np.inf).argmin())
+    before = groups[int(usual.argmin())]
     return Calibrated(
-        found.done,
-        found.cell,
-        float(_mae(groups[row], np.array([found.done]))[0]),
-        float(_mae(before, np.array([USUAL.done]))[0]),
+        float(dones[chosen]),
+        cells[chosen],
+        float(errors[chosen].mean()),
+        float(_errors(before, np.array([USUAL.done])).mean()),
         len(before),
         max_objects,
     )
 
 
-def _mae(predictions: Sequence[Prediction], thresholds: np.ndarray) -> np.ndarray:
-    """Return the mean absolute error of ending where done is above each of the thresholds."""
-    errors = np.zeros(len(thresholds))
-    for prediction in predictions:
+def _best_done(predictions: Sequence[Prediction], tried: np.ndarray) -> float:
+    moved = [_errors(predictions, expit(logit(tried) + s)).mean(axis=0) for s in SHIFTS]
+    error = np.mean(moved, axis=0).round(9)
+    return float(tried[np.lexsort((abs(tried - USUAL.done), error))[0]])
+
+
+def _errors(predictions: Sequence[Prediction], thresholds: np.ndarray) -> np.ndarray:
+    """Return the errors (images, thresholds) of ending where done is above each threshold."""
+    errors = np.zeros((len(predictions), len(thresholds)))
+    for i, prediction in enumerate(predictions):
         sure = np.maximum.accumulate(prediction.done)
         looks = np.searchsorted(sure, thresholds, side="right")
         marks = np.searchsorted(np.array(prediction.looks), looks, side="right")
         counts = np.where(looks < len(sure), marks, prediction.count)
-        errors += abs(counts - prediction.true_count)
-    return errors / len(predictions)
+        errors[i] = abs(counts - prediction.true_count)
+    return errors
 
 
 def _candidates(predictions: Sequence[Prediction]) -> np.ndarray:

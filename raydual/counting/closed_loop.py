@@ -52,7 +52,7 @@ class Counter:
     are embedded, the pixels are looked at once.
 
     threshold: a probability of being done above it ends a count. cell_threshold: where a look marks
-    many, it marks cells whose probability is above it. `raydual calibrate` stores others than 0.5.
+    many, it marks cells whose probability is above it. `raydual calibrate` stores others.
     per_look: how many objects a look marks at the most: a number, `all`, or None for `all` where
     the head has a grid and 1 where not.
 

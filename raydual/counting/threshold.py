@@ -19,11 +19,12 @@ ONE_A_LOOK, MANY_A_LOOK = "done_thresholds", "look_thresholds"
 class Thresholds:
     """Probabilities in [0, 1].
 
-    done: above it a count ends. cell: above it a cell is marked, where a look marks many.
+    done: above it a count ends. cell: above it a cell is marked, where a look marks many; an object
+    is shared out among the cells that it may be in, so that few reach a half.
     """
 
     done: float = 0.5
-    cell: float = 0.5
+    cell: float = 0.3
 
 
 USUAL = Thresholds()

@@ -50,7 +50,7 @@ class PyramidConfig(PreTrainedConfig):
     cell: int = 4
     blocks: int = 2
     hidden_size: int = 64
-    dropout: float = 0.1
+    dropout: float = 0.2
 
 
 class PyramidModel(PreTrainedModel):
