@@ -48,8 +48,8 @@ class Calibrated:
             usual += f" and {USUAL.cell}"
         return (
             f"Done above {self.threshold:.4g}{cells}: MAE {self.mae:.3f} on {self.images} images "
-            f"of {split}, {self.mae_before:.3f} above {usual}, counted to {self.max_objects} at the "
-            "most"
+            f"of {split}, {self.mae_before:.3f} above {usual}, counted to {self.max_objects} at "
+            "the most"
         )
 
 
@@ -64,7 +64,8 @@ def best_thresholds(predictions: Sequence[Prediction], max_objects: int) -> Cali
     hardly ever end, and on other images that is somewhere else. Of thresholds of done that are
     equally good, the one nearest to the usual one. Of thresholds of a cell, the one nearest to the
     usual one whose error is not above the lowest by more than the standard error of the difference
-    (the rule of Breiman et al., "Classification and Regression Trees", 1984): few images say little.
+    (the rule of Breiman et al., "Classification and Regression Trees", 1984): few images say
+    little.
     """
     tried = _candidates(predictions)
     cells = sorted({p.cell_threshold or USUAL.cell for p in predictions})
