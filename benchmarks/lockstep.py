@@ -30,7 +30,7 @@ def model(image_size: int) -> Counter:
     counter = DualTaskCounter.from_config(load(None, [f"data.image_size={image_size}"])).eval()
     with torch.no_grad():
         counter.heads["done"].done_head[-1].bias.fill_(-50)
-    return Counter(coord=counter, done=counter)
+    return Counter(coord=counter, done=counter, per_look=1)
 
 
 def timed(count: Callable[[], list[Counted]]) -> tuple[float, list[Counted]]:

@@ -88,6 +88,8 @@ def train(
 
     - `raydual train` draws a synthetic dataset and trains the tiny preset on it
 
+    - `raydual train --preset photo data.path=datasets/pears run.name=pears` for real photos
+
     - `raydual train data.path=datasets/cells scale.num_workers=2 run.name=cells`
 
     - `raydual train --resume runs/cells train.epochs=40`
