@@ -22,7 +22,7 @@ from raydual.errors import ConfigError
 
 DEFAULT_PRESET = "tiny"
 MOST_VALUES = 100_000
-PATHS = ("run.storage", "data.path", "model.trunk")
+PATHS = ("run.storage", "data.path", "data.features", "model.trunk")
 """The keys that may hold a URI."""
 
 _NO_YAML = (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError)
@@ -90,7 +90,7 @@ def build(tree: Mapping[str, Any]) -> Config:
     except ValidationError as error:
         raise first_error(error) from None
     for key in PATHS:
-        if has_credentials(value_of(config, key)):
+        if has_credentials(value_of(config, key) or ""):
             raise ConfigError(f"{key} {ADVICE}")
     return config
 

@@ -70,6 +70,9 @@ class DataSection(Section):
     order: Literal["reading_order", "left_to_right", "nearest_neighbor"] = "reading_order"
     min_objects: Count = Field(0, description="leave out rows with fewer objects")
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
+    features: str | None = Field(
+        None, description="folder or URI of the kept features; '.features' beside the runs if none"
+    )
     max_bad_fraction: Fraction = Field(0.01, description="corrupt images tolerated an epoch")
     augment: bool = Field(
         False,

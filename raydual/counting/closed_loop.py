@@ -237,10 +237,10 @@ class Counter:
         model = self.done if of is DONE else self.coord
         categories = [count.category for count in counts]
         names = [task.name for task in tasks]
-        if not model.config.embeds_marks:
+        marks = [count.marks for count in counts]
+        if not model.can_look:
             canvases = np.stack([count.canvas for count in counts])
-            marked = [len(count.found) for count in counts]
-            return model.answers(model.encode(canvases, categories, marked), names)
+            return model.answers(model.encode_marked(canvases, categories, marks), names)
         eyes = "both" if self._one_tower else of.name
         new = [count for count in counts if eyes not in count.features]
         if new:
@@ -248,7 +248,6 @@ class Counter:
             for count, features in zip(new, seen, strict=True):
                 count.features[eyes] = features
         together = torch.stack([count.features[eyes] for count in counts])
-        marks = [count.marks for count in counts]
         return model.answers(model.encode_seen(together, categories, marks), names)
 
     @cached_property

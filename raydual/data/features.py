@@ -7,6 +7,7 @@ appears whole or not at all, so what was computed before a job was killed is not
 from __future__ import annotations
 
 import io
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
@@ -22,7 +23,7 @@ from raydual.data.storage import first_line, join, open_filesystem, write_whole
 from raydual.errors import DataError
 
 FOLDER = ".features"
-"""In `run.storage`: a folder for each tower, size, number of views and dataset."""
+"""In `run.storage`; it has a folder for each tower, size, number of views and dataset."""
 
 FORMAT = 1
 _ROW = "row"
@@ -67,7 +68,14 @@ class KeptFeatures:
         content = io.BytesIO()
         pq.write_table(table, content, compression="none", use_dictionary=False)
         filesystem, path = open_filesystem(self.file(unit))
-        patiently(lambda: write_whole(filesystem, path, content.getvalue()))
+        # of a name of its own: trials of a search may compute the same at the same time
+        own = f"{path}.{uuid.uuid4().hex}"
+
+        def write() -> None:
+            write_whole(filesystem, own, content.getvalue())
+            filesystem.move(own, path)
+
+        patiently(write)
 
     def read(self, unit: Unit, side: int) -> list[Sample]:
         """Return the samples of a unit in its order.

@@ -190,6 +190,24 @@ class DualTaskCounter(nn.Module):
         """Turn marked canvases, uint8 (B, side, side, 3), into inputs on the model's device."""
         return self._here(self.prompter.encode(canvases, categories, num_marked))
 
+    def encode_marked(
+        self, canvases: np.ndarray, categories: Sequence[str], marks: Sequence[np.ndarray]
+    ) -> dict[str, Tensor]:
+        """Turn canvases, and marks (k, 2) in [-1, 1] of each, into inputs.
+
+        Where marks are painted, they are on the canvases already, and only counted.
+        """
+        inputs = self.encode(canvases, categories, [len(own) for own in marks])
+        return inputs | (self._here(mark_inputs(marks)) if self.config.embeds_marks else {})
+
+    @property
+    def can_look(self) -> bool:
+        """Whether pixels can be looked at apart from marks: these are embedded, the trunk whole."""
+        from torch.distributed.tensor import DTensor
+
+        sharded = isinstance(next(self.trunks.parameters()), DTensor)
+        return self.config.embeds_marks and not sharded
+
     def encode_seen(
         self, features: Tensor, categories: Sequence[str], marks: Sequence[np.ndarray]
     ) -> dict[str, Tensor]:
@@ -283,9 +301,8 @@ class DualTaskCounter(nn.Module):
                 f"model was trained with data.mark.style={self.config.data.mark.style}"
             )
         box = self._letterbox(image)
-        inputs = self.encode(
-            box.apply(to_rgb(image))[None], [self.category_or_default(category)], [num_marked]
-        )
+        canvas = box.apply(to_rgb(image))[None]
+        inputs = self.encode(canvas, [self.category_or_default(category)], [num_marked])
         if self.config.embeds_marks:
             inputs |= self._here(mark_inputs([box.to_canvas(np.array(marks))]))
         return self.answers(inputs, tasks)

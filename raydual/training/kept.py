@@ -54,7 +54,8 @@ def kept_features(config: Config) -> KeptFeatures | None:
     }
     content = json.dumps(about, sort_keys=True).encode()
     key = hashlib.blake2b(content, digest_size=8).hexdigest()
-    return KeptFeatures(join(config.run.storage, f"{FOLDER}/{key}"), data.views, config.seed)
+    where = data.features or join(config.run.storage, FOLDER)
+    return KeptFeatures(join(where, key), data.views, config.seed)
 
 
 def missing(config: Config, kept: KeptFeatures) -> list[Unit]:

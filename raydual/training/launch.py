@@ -152,6 +152,8 @@ def with_absolute_paths(config: Config) -> Config:
     paths = {"run.storage": absolute(config.run.storage)}
     if config.data.path != SYNTHETIC:
         paths["data.path"] = absolute(config.data.path)
+    if config.data.features is not None:
+        paths["data.features"] = absolute(config.data.features)
     if Path(config.model.trunk).expanduser().is_dir():
         paths["model.trunk"] = absolute(config.model.trunk)
     return with_values(config, paths)

@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from raydual.config_tree import Config
 from raydual.data.examples import Batch
 from raydual.model.counter import DualTaskCounter
+from raydual.model.inputs import mark_inputs
 from raydual.model.trunk import Trunk
 from raydual.tasks import Objective, Task
 from raydual.training.sharding import Turns, shard, whole
@@ -119,6 +120,9 @@ class ParallelCounter:
             return
         side = self.counter.config.data.image_size
         blank = self.counter.encode(np.zeros((1, side, side, 3), np.uint8), ["object"], [0])
+        if self.counter.config.embeds_marks:
+            none = mark_inputs([np.zeros((0, 2))])
+            blank |= {name: tensor.to(self.device) for name, tensor in none.items()}
         trunks = dict(self.counter.trunks.items())
         turns = Turns(trunks, blank, self.device)
         with contextlib.ExitStack() as hooks:

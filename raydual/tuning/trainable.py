@@ -13,7 +13,9 @@ import torch
 
 from raydual.config import build, with_values
 from raydual.config_tree import Config
+from raydual.data.features import FOLDER
 from raydual.data.loading import load_here
+from raydual.data.storage import join
 from raydual.errors import RaydualError
 from raydual.tasks import TASKS
 from raydual.training.events import EpochResult
@@ -89,6 +91,8 @@ class TrialRunner(ray.tune.Trainable):
     def _begin(self, values: dict[str, Any]) -> None:
         values = dict(values)
         own = {"run.name": values.pop("trial"), "run.storage": self._trials}
+        if self._base.data.features is None:  # where other runs, and trials, look for them
+            own["data.features"] = join(self._base.run.storage, FOLDER)
         self._config: Config = with_values(self._base, values | own)
         self._folder = RunFolder(self._trials, str(self._config.run.name))
 

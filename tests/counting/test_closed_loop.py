@@ -29,7 +29,7 @@ class Oracle:
     The category of an image says which of the lists of points is its own.
     """
 
-    training = False
+    training, can_look = False, False
 
     def __init__(self, config: object, *lists: Points) -> None:
         self.config, self.lists = config, list(lists)
@@ -43,12 +43,13 @@ class Oracle:
     def category_or_default(self, category: str | None) -> str:
         return category or "0"
 
-    def encode(
-        self, canvases: np.ndarray, categories: Sequence[str], num_marked: Sequence[int]
+    def encode_marked(
+        self, canvases: np.ndarray, categories: Sequence[str], marks: Sequence[np.ndarray]
     ) -> list[tuple[Points, int]]:
         self.batches.append(len(canvases))
         questions = []
-        for canvas, category, number in zip(canvases, categories, num_marked, strict=True):
+        for canvas, category, own in zip(canvases, categories, marks, strict=True):
+            number = len(own)
             points = self.lists[int(category)]
             self.check(canvas, points, number)
             questions.append((points, number))
@@ -278,7 +279,7 @@ class Seer:
     looks: for each look the logits by cell, and that of done; the last one goes on.
     """
 
-    training, grid = False, (4, 4)
+    training, grid, can_look = False, (4, 4), False
 
     def __init__(self, config: Config, *looks: tuple[dict[int, float], float]) -> None:
         self.config, self.looks, self.marked = config, looks, []
@@ -288,11 +289,10 @@ class Seer:
     def category_or_default(self, category: str | None) -> str:
         return category or "thing"
 
-    def encode(self, canvases: np.ndarray, categories: list, num_marked: list) -> list[int]:
-        self.marked.append(num_marked[0])
-        return num_marked
+    def encode_marked(self, canvases: np.ndarray, categories: list, marks: list) -> None:
+        self.marked.append(len(marks[0]))
 
-    def answers(self, inputs: list[int], tasks: Sequence[str]) -> list[object]:
+    def answers(self, inputs: None, tasks: Sequence[str]) -> list[object]:
         cells, done = self.looks[min(len(self.marked), len(self.looks)) - 1]
         left = torch.full((1, 16), -9.0)
         for cell, logit in cells.items():

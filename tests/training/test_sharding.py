@@ -84,11 +84,14 @@ def test_parts_learn_and_answer_what_the_whole_does(small: Callable, tmp_path: P
     """21 validation rows: the first rank has 11, the other 10, in batches of 2: 6 and 5."""
     own = ("train.batch_size=2", "coord.clip_norm=5", "scale.num_workers=2")
     own += ("coord.lr=1e-4", "done.lr=1e-4")
+    photo = ("model.trunk=photo", "data.image_size=64", "data.mark.style=embedding")
+    photo += ("coord.match=all", "model.freeze_tower=true", "data.augment=true")
     configs = [
         small(*own, "train.accumulate=2", "train.count_every=1"),
         small(*own, "train.strategy=mixed"),
         small(*own, "train.strategy=independent", "model.coord_head=mlp", "train.count_every=1"),
         small(*own, "model.lora.r=4", "model.gradient_checkpointing=true"),
+        small(*own, *photo, "train.count_every=1"),
     ]
     trees = [config.model_dump() for config in configs]
     in_processes(train_both, 2, trees, str(tmp_path))
