@@ -88,7 +88,7 @@ class KeptFeatures:
             table = patiently(lambda: pq.read_table(path, filesystem=filesystem))
             place = {row: i for i, row in enumerate(table[_ROW].to_pylist())}
             found = list(from_table(table.take([place[row] for row in unit.rows]), side))
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+        except (OSError, LookupError, TypeError, ValueError, pa.ArrowException) as error:
             raise DataError(
                 f"kept features {self.file(unit)} cannot be read: {first_line(error)}; remove the "
                 "file, and start again: it will be computed anew"

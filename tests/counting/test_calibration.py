@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -157,6 +158,20 @@ def test_a_calibrated_run_counts_with_its_thresholds(
         counts = [counting.count(decode_image(r.image), r.category, cap).count for r in rows]
         errors = [abs(n - len(r.points)) for n, r in zip(counts, rows, strict=True)]
         assert np.mean(errors) == pytest.approx(mae)
+
+
+def test_a_training_finds_its_thresholds_in_the_end(small: Callable, tmp_path: Path) -> None:
+    config = small("train.calibrate=true", "train.epochs=1")
+    (tmp_path / "c.yaml").write_text(config.to_yaml())
+    result = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "c.yaml")])
+    assert result.exit_code == 0, result.output
+    folder = Path(config.run.storage) / "r"
+    found = Subject.at(folder).thresholds
+    said = f"Done above {found.done:.4g}, cells above {found.cell:.4g}: MAE "
+    assert said in result.output
+    manifest = json.loads((folder / "best_done_checkpoint" / "raydual.json").read_text())
+    assert list(manifest["look_thresholds"].values()) == [{"done": found.done, "cell": found.cell}]
+    assert (folder / "calibration" / "calibration.json").is_file()
 
 
 def set_threshold(folder: Path, threshold: float) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -210,7 +211,7 @@ def test_weights_are_the_same_after_a_training_that_was_interrupted(small: Calla
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-@pytest.mark.parametrize("damage", ["gone", "cut", "rows"])
+@pytest.mark.parametrize("damage", ["gone", "cut", "empty", "type", "shape", "rows"])
 def test_a_damaged_file_is_one_line_that_names_it(small: Callable, damage: str) -> None:
     config = small(*PHOTO, "data.views=1")
     kept = kept_of(config)
@@ -218,8 +219,14 @@ def test_a_damaged_file_is_one_line_that_names_it(small: Callable, damage: str) 
     for file in sorted(Path(kept.path).glob("train-*")):
         if damage == "gone":
             file.unlink()
-        else:
+        elif damage in ("cut", "empty"):
             file.write_bytes(file.read_bytes()[:100] if damage == "cut" else b"")
+        else:
+            table = pq.read_table(file)
+            layout = {"type": '["nothing", [4]]', "shape": '["float16", [4]]'}.get(damage)
+            if layout:
+                table = table.replace_schema_metadata({"raydual.features": layout})
+            pq.write_table(table if layout else table.slice(40), file)
     encoder = DualTaskCounter.from_config(config).prompter
     with pytest.raises(DataError, match=r"kept features .*cannot be read: .*computed anew"):
         list(BatchStream(config, encoder, load_here, kept=kept).train(1))
