@@ -13,7 +13,8 @@ from raydual.errors import ConfigError
 from raydual.model.adapters import add_adapters
 from raydual.model.counter import DualTaskCounter
 from raydual.model.marks import NUM_VECTORS
-from raydual.model.source import TINY, locate, one_line_errors, quiet_transformers
+from raydual.model.pretrained import check_installed
+from raydual.model.source import PHOTO, TINY, locate, one_line_errors, quiet_transformers
 from raydual.model.trunk import NUM_READOUTS, Trunk
 from raydual.model.weights import MARK, READOUT, goes_along
 from raydual.tasks import TASKS, objectives
@@ -63,6 +64,8 @@ def _trunk(config: Config) -> Trunk:
         quiet_transformers(),
         torch.device("meta"),
     ):
+        if config.model.trunk == PHOTO:
+            check_installed()
         trusted = config.model.trust_remote_code
         about = AutoConfig.from_pretrained(locate(config.model.trunk), trust_remote_code=trusted)
         model = AutoModel.from_config(about, trust_remote_code=trusted)

