@@ -166,6 +166,11 @@ class TrainSection(Section):
         "dual", description="two optimizers on one trunk; one summed loss; or two trunks"
     )
     epochs: AtLeastOne = Field(100, description="validations at the most")
+    best_after: Annotated[float, NotBool, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="share of train.epochs after which bests and patience begin anew: before, "
+        "with high learning rates and few validation images, a best one is one by chance",
+    )
     batch_size: AtLeastOne = Field(2, description="images a worker and task in one pass")
     accumulate: AtLeastOne = Field(1, description="passes whose gradients make one step")
     stop: Literal["all", "any"] = Field("all", description="end when all or any task has stalled")
@@ -188,6 +193,11 @@ class TrainSection(Section):
     count_every: Count | None = Field(
         5, description="epochs from one closed-loop count of 64 validation images to the next"
     )
+
+    @property
+    def forgotten(self) -> int:
+        """How many epochs are forgotten by `best_after`."""
+        return int(self.best_after * self.epochs)
 
 
 class ScaleSection(Section):

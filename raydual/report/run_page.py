@@ -41,20 +41,28 @@ def run_data(folder: RunFolder) -> dict[str, Any]:
         "max_epochs": config.train.epochs if text else None,
         "epochs": [line["epoch"] for line in history],
         "metrics": {n: [short(line.get(n)) for line in history] for n in (*losses, *sorted(names))},
-        "stops": {t.name: stops(history, t.name, t.settings(config)) for t in TASKS},
+        "stops": {
+            t.name: stops(history, t.name, t.settings(config), config.train.forgotten)
+            for t in TASKS
+        },
         "diagnosis": asdict(diagnose(history, tasks)),
         "pictures": pictures(local / "samples") if local else [],
         "config": text,
     }
 
 
-def stops(history: History, task: str, settings: TaskSection) -> dict[str, int | None]:
+def stops(
+    history: History, task: str, settings: TaskSection, forgotten: int = 0
+) -> dict[str, int | None]:
     """Return where a task's training stops to pay.
+
+    forgotten: so many epochs are by `train.best_after`.
 
     best: the epoch of its best checkpoint. exhausted: the one in which its patience was used up.
     Each is None where it has not come to that.
     """
-    stopper, best, exhausted = EarlyStopping(settings.patience, settings.min_delta), None, None
+    stopper = EarlyStopping(settings.patience, settings.min_delta, forgotten)
+    best, exhausted = None, None
     for line in history:
         loss = line.get(f"val/loss_{task}")
         if stopper.update(loss if is_finite(loss) else math.nan):

@@ -7,16 +7,24 @@ from typing import Any
 
 
 class EarlyStopping:
-    """Count the validations without improvement of one monitored loss."""
+    """Count the validations without improvement of one monitored loss.
 
-    def __init__(self, patience: int, min_delta: float = 0.0) -> None:
+    after: the number of validations after which everything before is forgotten.
+    """
+
+    def __init__(self, patience: int, min_delta: float = 0.0, after: int = 0) -> None:
         self.patience = patience
         self.min_delta = min_delta
+        self.after = after
         self.best = math.inf
         self.stalled = 0
+        self.seen = 0
 
     def update(self, loss: float) -> bool:
         """Take in a validation loss; return whether it is a new best by more than min_delta."""
+        if self.seen == self.after:
+            self.best, self.stalled = math.inf, 0
+        self.seen += 1
         improved = loss < self.best - self.min_delta
         self.best = loss if improved else self.best
         self.stalled = 0 if improved else self.stalled + 1
@@ -29,8 +37,12 @@ class EarlyStopping:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs."""
-        return {"best": self.best, "stalled": self.stalled}
+        return {"best": self.best, "stalled": self.stalled, "seen": self.seen}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`; patience and min_delta stay as configured now."""
+        """Restore `state_dict`; patience, min_delta and after stay as configured now.
+
+        Of a training before there was `after`, everything counts.
+        """
         self.best, self.stalled = state["best"], state["stalled"]
+        self.seen = state.get("seen", self.after + 1)

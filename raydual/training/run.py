@@ -136,7 +136,10 @@ def start(
     }
     check_ownership(counter, goals, optimizers)
     sections = {task.name: task.settings(config) for task in TASKS}
-    stoppers = {name: EarlyStopping(s.patience, s.min_delta) for name, s in sections.items()}
+    forgotten = config.train.forgotten
+    stoppers = {
+        name: EarlyStopping(s.patience, s.min_delta, forgotten) for name, s in sections.items()
+    }
     return model, TrainState(optimizers, stoppers)
 
 

@@ -54,12 +54,16 @@ def ending(
     stop: str,
     epochs: int,
     workers: int,
+    forgotten: int = 0,
 ) -> Ending | None:
     """Run the stopping rule of the training along a history; None for an empty one.
 
     patience, min_delta: by task. stop: `all` or `any`, as `train.stop`. epochs: `train.epochs`.
+    forgotten: so many epochs are by `train.best_after`.
     """
-    stoppers = {t.name: EarlyStopping(patience[t.name], min_delta[t.name]) for t in TASKS}
+    stoppers = {
+        t.name: EarlyStopping(patience[t.name], min_delta[t.name], forgotten) for t in TASKS
+    }
     ended, last = False, 0
     for line in history:
         for task in TASKS:

@@ -177,6 +177,7 @@ def outcomes_of(
             stop=config.train.stop,
             epochs=config.train.epochs,
             workers=config.scale.max_workers,
+            forgotten=config.train.forgotten,
         )
         if end is not None:
             found.append(

@@ -19,6 +19,17 @@ def test_min_delta() -> None:
     assert stopper.best == 1.0
 
 
+def test_what_lies_before_is_forgotten() -> None:
+    """A low loss by chance at the second of three validations, then honest ones."""
+    stopper = EarlyStopping(patience=2, after=3)
+    assert [stopper.update(v) for v in (1.0, 0.1, 0.9)] == [True, True, False]
+    again = EarlyStopping(patience=2, after=3)
+    again.load_state_dict(stopper.state_dict())
+    for one in (stopper, again):
+        assert [one.update(v) for v in (0.8, 0.7, 0.75)] == [True, True, False]
+        assert (one.best, one.stalled, one.exhausted) == (0.7, 1, False)
+
+
 def test_nan_is_no_improvement() -> None:
     stopper = EarlyStopping(patience=1)
     assert not stopper.update(float("nan"))
