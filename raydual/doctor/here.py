@@ -89,6 +89,10 @@ def trunk(config: Config, trials: int) -> Iterator[Check]:
     )
     need = trials * size.checkpoints
     found = f"checkpoints of {trials} run(s) take about {gib(need)}"
+    if size.features:
+        features = size.features * _pictures(config)
+        need += features
+        found += f", kept features {gib(features)}"
     if "://" in config.run.storage:
         yield Check("disk", found)
         return
@@ -101,6 +105,18 @@ def trunk(config: Config, trials: int) -> Iterator[Check]:
         yield Check("disk", found, "fail", "free some space, or set run.storage to another disk")
     else:
         yield Check("disk", found)
+
+
+def _pictures(config: Config) -> int:
+    """Return how many pictures' features a training keeps; 0 where there is no dataset yet."""
+    from raydual.data.batches import read_splits
+
+    try:
+        train, val = read_splits(config)
+    except RaydualError:
+        return 0
+    rows = [sum(len(unit.rows) for unit in units) for units in (train, val)]
+    return config.data.views * rows[0] + rows[1]
 
 
 def wandb(config: Config) -> Check:

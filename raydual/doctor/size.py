@@ -26,11 +26,17 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Size:
-    """Parameters of the model, of them trained, and bytes of a run's checkpoints at the most."""
+    """How large a model is.
+
+    parameters: of the trunk and the heads. trained: those of them that are trained. checkpoints:
+    bytes of a run's checkpoints at the most. features: bytes of the kept features of an image in
+    one view, 0 where none are kept.
+    """
 
     parameters: int
     trained: int
     checkpoints: int
+    features: int
 
 
 def sized(config: Config) -> Size:
@@ -54,7 +60,8 @@ def sized(config: Config) -> Size:
         weights += arithmetic(config, device).itemsize * frozen
     # the best of each task, the latest, and for a moment the one that replaces it
     checkpoints = (len(TASKS) + 2) * weights + 2 * 2 * FLOAT * owned
-    return Size(trained + frozen, trained, checkpoints)
+    features = trunk.feature_bytes if config.data.views else 0
+    return Size(trained + frozen, trained, checkpoints, features)
 
 
 def _trunk(config: Config) -> Trunk:

@@ -35,12 +35,19 @@ class Seen(NamedTuple):
 class TokenEyes:
     """Families whose image tokens are the cells."""
 
-    def __init__(self, layout: ImageTokens) -> None:
-        self._layout = layout
+    def __init__(self, layout: ImageTokens, image_size: int) -> None:
+        self._layout, self._image_size = layout, image_size
 
     def tower(self, model: Any) -> list[nn.Module]:
         """Return what computes features, and is not trained where the tower is frozen."""
         return [getattr(model, name) for name in _TOWER_PARTS if hasattr(model, name)]
+
+    def feature_bytes(self, model: Any) -> int:
+        """Return how many bytes the features of an image take, in the type of the weights."""
+        levels = 1 + len(getattr(model.config.vision_config, "deepstack_visual_indexes", ()))
+        embeddings = model.get_input_embeddings().weight
+        rows, columns = self._layout.cells(self._image_size)
+        return levels * rows * columns * int(embeddings.shape[1]) * embeddings.element_size()
 
     def look(self, model: Any, pixels: dict[str, Tensor], images: int, tower: Any) -> Tensor:
         """Pixels of images in the family's layout -> features (images, levels, cells, D).
@@ -70,6 +77,11 @@ class PyramidEyes:
     def tower(self, model: Any) -> list[nn.Module]:
         """Return what computes features, and is not trained where the tower is frozen."""
         return [model.vision_tower.backbone]
+
+    def feature_bytes(self, model: Any) -> int:
+        """Return how many bytes the features of an image take."""
+        sizes = zip(model.vision_tower.backbone.channels, self._sides, strict=True)
+        return KEPT.itemsize * sum(channels * side * side for channels, side in sizes)
 
     def look(self, model: Any, pixels: dict[str, Tensor], images: int, tower: Any) -> Tensor:
         """(B, 3, S, S) -> the backbone's maps, the values of an image in a row, (B, values).
@@ -113,4 +125,6 @@ Eyes = TokenEyes | PyramidEyes
 def eyes_for(model: Any, layout: ImageTokens, image_size: int) -> Eyes:
     """Return how a model sees."""
     vision = getattr(model, "vision_tower", None)
-    return PyramidEyes(image_size) if isinstance(vision, PyramidModel) else TokenEyes(layout)
+    if isinstance(vision, PyramidModel):
+        return PyramidEyes(image_size)
+    return TokenEyes(layout, image_size)

@@ -330,6 +330,11 @@ class Trunk(nn.Module):
         """Return the weights that compute features of images."""
         return [p for module in self._eyes.tower(self.full_model) for p in module.parameters()]
 
+    @property
+    def feature_bytes(self) -> int:
+        """How many bytes the features of an image take, where they are kept."""
+        return self._eyes.feature_bytes(self.full_model)
+
     def train(self, mode: bool = True) -> "Trunk":
         """Switch dropout; a frozen tower has none, and no tower's statistics move."""
         super().train(mode)

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from raydual.cli import app
 from raydual.config import load, with_values
 from raydual.doctor import everything, here
+from raydual.doctor.check import gib
 from raydual.doctor.cluster import Report, gpu_check, node_check
 from raydual.doctor.command import examine
 from raydual.doctor.fit import GROWN, NOW, fit_checks
@@ -232,6 +233,19 @@ def test_a_full_disk_and_an_unknown_trunk_fail(monkeypatch: pytest.MonkeyPatch) 
     assert [check.verdict for check in here.trunk(config, 1)] == ["ok", "fail"]
     unknown = with_values(config, {"data.image_size": 97})
     assert [check.verdict for check in here.trunk(unknown, 1)] == ["fail"]
+
+
+def test_kept_features_need_room_on_the_disk(monkeypatch: pytest.MonkeyPatch, dataset: str) -> None:
+    wanted = [f"data.path={dataset}", "data.image_size=64", "data.views=3"]
+    config = with_absolute_paths(load(None, wanted, preset="photo"))
+    (_, disk) = here.trunk(config, 1)
+    pictures = 3 * 48 + 21  # views of the training images, and the validation images
+    # two bytes for each of 24, 40, 112 and 320 channels at 4, 8, 16 and 32 px
+    each = 2 * (24 * 16**2 + 40 * 8**2 + 112 * 4**2 + 320 * 2**2)
+    assert f"kept features {gib(each * pictures)}" in disk.found
+    free = shutil.disk_usage("/")._replace(free=sized(config).checkpoints)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: free)
+    assert [check.verdict for check in here.trunk(config, 1)] == ["ok", "fail"]
 
 
 def test_versions_are_held_against_what_the_package_requires(
