@@ -185,7 +185,7 @@ class TrainSection(Section):
         1, description="choices of marks that a validation asks about each image with"
     )
     calibrate: bool = Field(
-        False, description="find the thresholds of counting on validation images, in the end"
+        False, description="in the end find thresholds of counting on at most 100 validation images"
     )
     checkpoint_every: AtLeastOne | None = Field(
         None, description="iterations between checkpoints within an epoch; none: at its end"

@@ -9,18 +9,23 @@ from raydual.counting.subject import CALIBRATION, Subject
 from raydual.data.storage import absolute, join
 from raydual.training.trackers import ConsoleTracker
 
+MOST_IMAGES = 100
+"""Validation images that are counted, each once for every threshold of a cell."""
+
 
 def calibrate_run(config: Config) -> str:
-    """Calibrate `config.run.name` on its validation images; say what was found.
+    """Calibrate `config.run.name` on `MOST_IMAGES` of its validation images; say what was found.
 
-    In this process, or on Ray where GPUs are used.
+    It counts in this process, or on Ray where GPUs are used.
 
     Raises:
         RaydualError: as `calibrate`.
     """
     subject = Subject.at(join(absolute(config.run.storage), str(config.run.name)))
     folder = subject.beside(CALIBRATION)
-    evaluation = Evaluation(subject, subject.config.data.path, "val", folder)
+    evaluation = Evaluation(
+        subject, subject.config.data.path, "val", folder, most_images=MOST_IMAGES
+    )
     with ConsoleTracker(config) as console:
         found, _ = calibrate(evaluation, console, here=not config.scale.use_gpu)
     return found.said("val", subject.most)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raydual.counting.closed_loop import MAX_OBJECTS, REPEAT_RADIUS
 from raydual.counting.looks import ALL
 from raydual.counting.subject import Subject
-from raydual.data.plan import Unit, read_index, slice_rows
+from raydual.data.plan import Unit, num_rows, read_index, rows_at, slice_rows
 from raydual.data.schema import Row, open_shard, rows_of
 from raydual.data.storage import first_line, join, open_filesystem, write_whole
 from raydual.errors import ConfigError
@@ -38,6 +39,7 @@ class Evaluation:
     the model was trained on, if that is one alone; the limits `data.min_objects` and
     `data.max_objects` are left aside, since they would choose images by the right answer. cells:
     thresholds of a cell, each image is counted with each of them; none: with the subject's.
+    most_images: count so many images at the most, evenly spread over the split; None: all.
     """
 
     subject: Subject
@@ -47,6 +49,7 @@ class Evaluation:
     max_objects: int = MAX_OBJECTS
     repeat_radius: float = REPEAT_RADIUS
     cells: tuple[float, ...] = ()
+    most_images: int | None = None
 
     @cached_property
     def parts(self) -> list[Unit]:
@@ -55,10 +58,14 @@ class Evaluation:
         Raises:
             DataError: as `read_index`.
         """
-        category = self.subject.config.data.category
+        units = read_index(self.data, self.split, category=self.subject.config.data.category)
+        images = num_rows(units)
+        if self.most_images is not None and images > self.most_images:
+            places = np.linspace(0, images - 1, self.most_images).round().astype(int)
+            units = rows_at(units, places.tolist())
         return [
             Unit(unit.shard, unit.row_group, unit.rows[start : start + PART_ROWS])
-            for unit in read_index(self.data, self.split, category=category)
+            for unit in units
             for start in range(0, len(unit.rows), PART_ROWS)
         ]
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from raydual.cli import app
 from raydual.config import load
+from raydual.counting import calibrate_run
 from raydual.counting.calibration import best_thresholds
 from raydual.counting.closed_loop import Counter
 from raydual.counting.looks import PerLook
@@ -160,7 +161,10 @@ def test_a_calibrated_run_counts_with_its_thresholds(
         assert np.mean(errors) == pytest.approx(mae)
 
 
-def test_a_training_finds_its_thresholds_in_the_end(small: Callable, tmp_path: Path) -> None:
+def test_a_training_finds_its_thresholds_in_the_end(
+    small: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibrate_run, "MOST_IMAGES", 3)
     config = small("train.calibrate=true", "train.epochs=1")
     (tmp_path / "c.yaml").write_text(config.to_yaml())
     result = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "c.yaml")])
@@ -171,7 +175,7 @@ def test_a_training_finds_its_thresholds_in_the_end(small: Callable, tmp_path: P
     assert said in result.output
     manifest = json.loads((folder / "best_done_checkpoint" / "raydual.json").read_text())
     assert list(manifest["look_thresholds"].values()) == [{"done": found.done, "cell": found.cell}]
-    assert (folder / "calibration" / "calibration.json").is_file()
+    assert json.loads((folder / "calibration" / "calibration.json").read_text())["images"] == 3
 
 
 def set_threshold(folder: Path, threshold: float) -> None:
