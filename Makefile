@@ -13,7 +13,7 @@ train: .venv/installed
 
 photos: .venv/installed
 	$(BIN)/raydual data import csv examples/pears/points.csv runs/$(RUN)-pears
-	$(BIN)/raydual train --preset photo data.path=runs/$(RUN)-pears run.name=$(RUN) train.epochs=7
+	$(BIN)/raydual train --preset photo data.path=runs/$(RUN)-pears run.name=$(RUN) train.epochs=5
 	$(BIN)/raydual count examples/pears/images/test --gif \
 		--checkpoint runs/$(RUN) --out runs/$(RUN)/counted
 

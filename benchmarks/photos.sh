@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train the preset `photo` on small sets of real photos, without any other setting, and count others.
-# Beside it a density map on the same images in the same time. Prints a section of photos.md a case.
+# Then train a density map on the same images for about ten minutes (not for fsc147, of many
+# categories). Prints one section of photos.md for each set.
 #   SOURCES=FOLDER_WITH_THE_SOURCES benchmarks/photos.sh SCRATCH_FOLDER pear640 cherry palm ...
 # SEEDS="0 1 2" repeats the training; DENSITY=0 leaves the density map out.
 # Nothing is chosen by the images that are measured: checkpoints and thresholds are the best ones of

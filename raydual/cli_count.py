@@ -33,8 +33,8 @@ PerLook = Annotated[
     str | None,
     typer.Option(
         metavar="N|all",
-        help="How many objects a look marks at the most; `all` that surely are there. Not given: "
-        "`all` where the model can say so, else 1.",
+        help="The most objects that one look marks; `all` marks every one that is probable enough. "
+        "Default: `all` for a model trained with coord.match=all, else 1.",
     ),
 ]
 

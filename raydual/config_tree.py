@@ -47,7 +47,7 @@ class MarkSection(Section):
     """How the objects already counted are shown to the model."""
 
     style: Literal["numbers", "dots", "heatmap", "embedding"] = Field(
-        "numbers", description="painted; or learned vectors on the image tokens, which hide nothing"
+        "numbers", description="painted; embedding: vectors are added to the cells' features"
     )
     alpha: Fraction = Field(0.5, description="opacity of a painted mark, 0 to 1")
     jitter: NonNegative = Field(
@@ -71,19 +71,19 @@ class DataSection(Section):
     min_objects: Count = Field(0, description="leave out rows with fewer objects")
     max_objects: Count | None = Field(None, description="leave out rows with more objects")
     features: str | None = Field(
-        None, description="folder or URI of the kept features; '.features' beside the runs if none"
+        None, description="folder or URI of kept features; default: .features in run.storage"
     )
     max_bad_fraction: Fraction = Field(0.01, description="corrupt images tolerated an epoch")
     augment: bool = Field(
         False,
-        description="training only: images mirrored half the time, cropped to 60-100 % or made "
-        "smaller, and changed in brightness, contrast and colour",
+        description="training only: mirror half of the views, crop each, change its brightness, "
+        "contrast and colour, and shrink half of them",
     )
     views: Count = Field(
         0,
         le=1000,
-        description="training views of an image whose features are computed once and kept; needs "
-        "a frozen tower and embedded marks; 0: features are computed anew",
+        description="number of views of a training image whose features are computed once and "
+        "kept; needs a frozen tower and data.mark.style=embedding; 0 keeps none",
     )
     mark: MarkSection = MarkSection()
 
@@ -146,8 +146,8 @@ class CoordSection(TaskSection):
 
     match: Literal["ordered", "nearest", "all"] = Field(
         "ordered",
-        description="target: the next point in data.order; or, whichever objects are marked, the "
-        "nearest one that is not; all: that, and every object without a mark teaches its cell",
+        description="ordered: train on the next point in data.order; nearest: mark random objects "
+        "and train on the nearest unmarked one; all: mark random objects and train on all others",
     )
 
 
@@ -168,21 +168,21 @@ class TrainSection(Section):
     epochs: AtLeastOne = Field(100, description="validations at the most")
     best_after: Annotated[float, NotBool, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="share of train.epochs after which bests and patience begin anew: before, "
-        "with high learning rates and few validation images, a best one is one by chance",
+        description="share of train.epochs, rounded down to whole epochs; after them best losses "
+        "and patience start again: with few validation images an early best is often chance",
     )
     batch_size: AtLeastOne = Field(2, description="images a worker and task in one pass")
     accumulate: AtLeastOne = Field(1, description="passes whose gradients make one step")
     stop: Literal["all", "any"] = Field("all", description="end when all or any task has stalled")
     max_iterations: AtLeastOne | None = Field(None, description="iterations an epoch, at the most")
     min_iterations: AtLeastOne = Field(
-        1, description="iterations an epoch, at the least: few images are gone over several times"
+        1, description="iterations an epoch, at the least; few images are read several times"
     )
     max_val_batches: AtLeastOne | None = Field(
         None, description="validate on so many batches only, all workers together"
     )
     val_marks: AtLeastOne = Field(
-        1, description="choices of marks that a validation asks about each image with"
+        1, description="sets of random marks that each validation image is judged with"
     )
     calibrate: bool = Field(
         False, description="in the end find thresholds of counting on at most 100 validation images"
@@ -277,21 +277,28 @@ class Config(Section):
         views = self.data.views
         if views and not self.tower_is_frozen:
             raise ValueError(
-                f"data.views={views} keeps features of a frozen tower; set model.freeze_tower=true,"
-                " or data.views=0"
+                f"data.views={views} needs a frozen tower; set model.freeze_tower=true, "
+                "or data.views=0"
             )
         if views and not self.embeds_marks:
             raise ValueError(
-                f"data.views={views} keeps features of images without paint; set "
+                f"data.views={views} needs marks that are not painted; set "
                 "data.mark.style=embedding, or data.views=0"
             )
-        if views > 1 and not self.data.augment:
+        if views and (views > 1) != self.data.augment:
             raise ValueError(
-                f"data.views={views} would all be alike; set data.augment=true, or data.views=1"
+                f"data.views={views} with data.augment={str(self.data.augment).lower()}: the first "
+                "view is the image as it is, the others are augmented; set data.augment=true and "
+                "data.views=2 or more, or data.augment=false and data.views=1"
+            )
+        if views and self.scale.strategy == "fsdp":
+            raise ValueError(
+                f"data.views={views} does not work with scale.strategy=fsdp; set "
+                "scale.strategy=ddp, or data.views=0"
             )
         if self.coord.match == "all" and self.model.coord_head != "pointing":
             raise ValueError(
-                "coord.match=all teaches the cells of a grid; set model.coord_head=pointing"
+                "coord.match=all needs a head with a grid; set model.coord_head=pointing"
             )
         return self
 

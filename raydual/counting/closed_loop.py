@@ -53,12 +53,13 @@ class Counter:
 
     threshold: a probability of being done above it ends a count. cell_threshold: where a look marks
     many, it marks cells whose probability is above it. `raydual calibrate` stores others.
-    per_look: how many objects a look marks at the most: a number, `all`, or None for `all` where
-    the head has a grid and 1 where not.
+    per_look: the most objects that one look marks: a number, or `all`. None means `all` for a model
+    trained with `coord.match=all`, else 1.
 
     Raises, when made:
         CheckpointError: the two take images of different sizes, or other marks.
-        ConfigError: `per_look` is no such thing, or needs a head with a grid.
+        ConfigError: `per_look` is neither a number of 1 or more nor `all`, or it is above 1 for a
+            head without a grid.
     """
 
     coord: DualTaskCounter
@@ -233,7 +234,7 @@ class Counter:
 
     @torch.no_grad()
     def _ask(self, of: Task, counts: Sequence[OneCount], tasks: Sequence[Task]) -> list[Any]:
-        """Run tasks, by the model of the first, on the images as they are marked now."""
+        """Answer `tasks` with the model of `of`, for the images with their present marks."""
         model = self.done if of is DONE else self.coord
         categories = [count.category for count in counts]
         names = [task.name for task in tasks]

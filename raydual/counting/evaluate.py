@@ -9,7 +9,6 @@ import logging
 import os
 import pickle
 import sys
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -31,7 +30,7 @@ from raydual.counting.summary import Figures, summarise, true_counts
 from raydual.data.loading import Preparation, load_unit
 from raydual.data.plan import Unit, num_rows
 from raydual.errors import DataError, EvaluationError, RaydualError
-from raydual.training.cluster import connected
+from raydual.training.cluster import connected, executors_ended
 from raydual.training.count_check import MARGIN
 from raydual.training.events import Note, OnEvent, Step
 
@@ -157,7 +156,7 @@ def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent, here: bool =
         return parts.read()
     with connected(on_event):
         try:
-            with _quiet_core(), _executors_ended():
+            with _quiet_core(), executors_ended():
                 _run(evaluation, parts, finished, on_event)
         except ray.exceptions.RayError as error:
             last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
@@ -180,17 +179,6 @@ def _quiet_core() -> Iterator[None]:
         os.dup2(terminal, 2)
         os.close(terminal)
         os.close(nowhere)
-
-
-@contextlib.contextmanager
-def _executors_ended() -> Iterator[None]:
-    """Wait for Ray Data's threads: one that outlives the connection starts Ray again (2.60)."""
-    try:
-        yield
-    finally:
-        for thread in threading.enumerate():
-            if thread.name.startswith("StreamingExecutor"):
-                thread.join(timeout=30)
 
 
 def _run_here(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnEvent) -> None:

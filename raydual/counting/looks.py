@@ -9,7 +9,7 @@ from raydual.errors import ConfigError
 
 ALL = "all"
 PerLook = int | str
-"""A number of objects, 1 or more, or `ALL` that surely are there."""
+"""The most objects that one look marks: a number of 1 or more, or `ALL`."""
 
 
 def parse(text: str | None) -> PerLook | None:
@@ -20,8 +20,9 @@ def parse(text: str | None) -> PerLook | None:
 def marks_a_look(per_look: PerLook | None, config: Config) -> int:
     """Return how many objects a look marks at the most.
 
-    per_look: None for all where the coordinate head has a grid, and one where it has none. config:
-    what the coordinate model was trained with.
+    per_look: None for all where every object has taught its cell (`coord.match=all`, of a head with
+    a grid), else one: a head that has learned the next object alone says less well where the others
+    are. config: what the coordinate model was trained with.
 
     Raises:
         ConfigError: `per_look` is neither a number of 1 or more nor `all`; or more than one from a
@@ -29,7 +30,7 @@ def marks_a_look(per_look: PerLook | None, config: Config) -> int:
     """
     has_grid = config.model.coord_head == "pointing"
     if per_look is None:
-        per_look = ALL if has_grid else 1
+        per_look = ALL if has_grid and config.coord.match == "all" else 1
     number = sys.maxsize if per_look == ALL else per_look
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
         raise ConfigError(f"per_look={per_look!r}: a number of 1 or more, or `{ALL}`, is expected")

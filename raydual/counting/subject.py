@@ -14,7 +14,14 @@ from raydual.config import build
 from raydual.config_tree import Config
 from raydual.counting.closed_loop import Counter
 from raydual.counting.looks import PerLook, marks_a_look
-from raydual.counting.threshold import USUAL, Thresholds, as_stored, key_of, stored_thresholds
+from raydual.counting.threshold import (
+    USUAL,
+    Thresholds,
+    as_stored,
+    entry_of,
+    key_of,
+    stored_thresholds,
+)
 from raydual.data.storage import join
 from raydual.errors import CheckpointError
 from raydual.model.counter import HEADS_FILE
@@ -134,7 +141,8 @@ class Subject:
         name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
         manifest = json.loads(folder.read(name) or b"{}")
         key = key_of(self.most)
-        stored = {self.weights: as_stored(thresholds, self.most)}
+        entry = entry_of(self.weights, self.most)
+        stored = {entry: as_stored(thresholds, self.most)}
         manifest[key] = manifest.get(key, {}) | stored
         folder.write(name, json.dumps(manifest, indent=1).encode())
 

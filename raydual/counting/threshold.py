@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,7 +13,8 @@ from raydual.model.counter import HEADS_FILE
 from raydual.model.files import read_manifest, weights_digest
 
 ONE_A_LOOK, MANY_A_LOOK = "done_thresholds", "look_thresholds"
-"""In the manifest of the done task's checkpoint: thresholds, by the weights they are for."""
+"""In the manifest of the done task's checkpoint: thresholds, by the weights they are for and, where
+a look marks many, by how many at the most."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ USUAL = Thresholds()
 def key_of(most_per_look: int) -> str:
     """Return where the thresholds of a way of counting are stored."""
     return ONE_A_LOOK if most_per_look == 1 else MANY_A_LOOK
+
+
+def entry_of(weights: str, most_per_look: int) -> str:
+    """Return under what the thresholds of weights are stored, for so many marks a look."""
+    return weights if most_per_look in (1, sys.maxsize) else f"{weights}/{most_per_look}"
 
 
 def as_stored(thresholds: Thresholds, most_per_look: int) -> Any:
@@ -58,7 +65,7 @@ def stored_thresholds(
         CheckpointError: any is no probability.
     """
     found = {name: _by_weights(manifest, name) for name in (ONE_A_LOOK, MANY_A_LOOK)}
-    return found[key_of(most_per_look)].get(weights)
+    return found[key_of(most_per_look)].get(entry_of(weights, most_per_look))
 
 
 def _by_weights(manifest: Mapping[str, Any], name: str) -> dict[str, Thresholds]:

@@ -6,6 +6,7 @@ appears whole or not at all, so what was computed before a job was killed is not
 
 from __future__ import annotations
 
+import contextlib
 import io
 import uuid
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from raydual.data.patience import patiently
 from raydual.data.plan import Unit
 from raydual.data.sample_table import from_table, to_table
 from raydual.data.storage import first_line, join, open_filesystem, write_whole
-from raydual.errors import DataError
+from raydual.errors import DataError, StorageError
 
 FOLDER = ".features"
 """In `run.storage`; it has a folder for each tower, size, number of views and dataset."""
@@ -63,7 +64,11 @@ class KeptFeatures:
         return load_unit(replace(unit, view=0), Preparation(side, order, augment))
 
     def write(self, unit: Unit, samples: Sequence[Sample]) -> None:
-        """Write the samples of all rows that a training may ask for of a row group."""
+        """Write the samples of all rows that a training may ask for of a row group.
+
+        Raises:
+            StorageError: the folder cannot be written, or is full.
+        """
         table = to_table(samples).append_column(_ROW, pa.array(unit.rows, pa.int64()))
         content = io.BytesIO()
         pq.write_table(table, content, compression="none", use_dictionary=False)
@@ -75,7 +80,15 @@ class KeptFeatures:
             write_whole(filesystem, own, content.getvalue())
             filesystem.move(own, path)
 
-        patiently(write)
+        try:
+            patiently(write)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                filesystem.delete_file(f"{own}.new")
+            raise StorageError(
+                f"cannot write features into {self.path}: {first_line(error)}; free some space, or "
+                "name another folder with data.features"
+            ) from error
 
     def read(self, unit: Unit, side: int) -> list[Sample]:
         """Return the samples of a unit in its order.

@@ -75,6 +75,8 @@ def _trunk(config: Config) -> Trunk:
             check_installed()
         trusted = config.model.trust_remote_code
         about = AutoConfig.from_pretrained(locate(config.model.trunk), trust_remote_code=trusted)
+        if config.model.trunk == PHOTO:
+            about.vision_config.cell = config.model.cell
         model = AutoModel.from_config(about, trust_remote_code=trusted)
         if config.model.lora.r:
             model = add_adapters(model, config.model.lora)

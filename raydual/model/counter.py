@@ -179,6 +179,11 @@ class DualTaskCounter(nn.Module):
             return category
         return self.categories[0] if len(self.categories) == 1 else "object"
 
+    def tower_weights(self) -> list[Tensor]:
+        """Return copies of the weights that compute features of images."""
+        trunks = [trunk for trunk in self.trunks.values() if isinstance(trunk, Trunk)]
+        return [p.detach().clone() for trunk in trunks for p in trunk.tower_parameters()]
+
     @property
     def device(self) -> torch.device:
         """The device of the weights."""

@@ -22,7 +22,7 @@ _TRAINED = {"neck", "mixer"}
 
 
 def tower_digest(config: Config) -> str:
-    """Return a hash of the weights that a frozen tower of `model.trunk` has.
+    """Return a hash of the weights that a frozen tower of `model.trunk` has, and of its settings.
 
     Raises:
         ConfigError, CheckpointError: the trunk cannot be found.
@@ -32,9 +32,14 @@ def tower_digest(config: Config) -> str:
         return SHA256
     if name == TINY:
         return f"{TINY}-{config.seed}"  # random
-    folder = Path(weights_of(Path(resolve(name)))[0])
-    files = sorted(folder.glob("*.safetensors"))
-    return _digest(tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files))
+    folder = Path(resolve(name))
+    base = Path(weights_of(folder)[0])
+    settings = sorted({*folder.glob("*config.json"), *base.glob("*config.json")})
+    whole = hashlib.sha256(b"".join(file.read_bytes() for file in settings))
+    files = sorted(base.glob("*.safetensors"))
+    known = tuple((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files)
+    whole.update(_digest(known).encode())
+    return whole.hexdigest()
 
 
 @lru_cache

@@ -124,7 +124,9 @@ Eyes = TokenEyes | PyramidEyes
 
 def eyes_for(model: Any, layout: ImageTokens, image_size: int) -> Eyes:
     """Return how a model sees."""
-    vision = getattr(model, "vision_tower", None)
-    if isinstance(vision, PyramidModel):
-        return PyramidEyes(image_size)
-    return TokenEyes(layout, image_size)
+    return PyramidEyes(image_size) if has_pyramid(model) else TokenEyes(layout, image_size)
+
+
+def has_pyramid(model: Any) -> bool:
+    """Whether a model's tower is a pretrained network under a feature pyramid."""
+    return isinstance(getattr(model, "vision_tower", None), PyramidModel)

@@ -79,7 +79,7 @@ def check_installed() -> None:
 
 
 def _cache() -> Path:
-    folder = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(folder) / "raydual" / f"efficientnet-lite0-{SHA256[:16]}.safetensors"
 
 
@@ -95,7 +95,7 @@ def _converted(backbone: Backbone) -> dict[str, Tensor]:
         partial = file.with_name(f".{file.name}.{os.getpid()}")
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, partial)
         partial.replace(file)
-    except OSError:
+    except (OSError, SafetensorError):
         pass  # it is converted again the next time
     return state
 

@@ -27,7 +27,7 @@ STRIDES = (4, 8, 16, 32)
 """In pixels, of the maps that are kept of the backbone; the last is an image token's side."""
 
 KEPT = torch.float16
-"""Type of the backbone's maps, whether they are kept in files or computed anew."""
+"""Type of the maps of a frozen backbone, both in files and computed anew."""
 
 
 class PyramidConfig(PreTrainedConfig):

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raydual.config_tree import LoraSection
-from raydual.errors import CheckpointError
+from raydual.errors import CheckpointError, ConfigError
 from raydual.model.adapters import (
     ADAPTER_FOLDER,
     FIRST_ADAPTER,
@@ -32,7 +32,7 @@ from raydual.model.adapters import (
     without_adapters,
 )
 from raydual.model.base import Base
-from raydual.model.eyes import Seen, TokenEyes, eyes_for
+from raydual.model.eyes import Seen, TokenEyes, eyes_for, has_pyramid
 from raydual.model.graphs import DECODERS, TOWERS, GraphedDecoder, GraphedTower
 from raydual.model.image_tokens import ImageTokens
 from raydual.model.inputs import FEATURES, MARKED, MARKS
@@ -155,6 +155,11 @@ class Trunk(nn.Module):
             model = initial_model(source, dtype, trust_remote_code, cell)
             vectors = initial_vectors(model, Path(source), embed_marks)
             if adapted:
+                if has_pyramid(model):
+                    raise ConfigError(
+                        f"model.lora.r={adapted.r} would leave the feature pyramid of "
+                        f"model.trunk={name_or_path} untrained; set model.lora.r=0"
+                    )
                 model = add_adapters(model, adapted)
         if not adapted:
             trunk = cls(model, vectors, image_size, freeze_tower)
@@ -288,7 +293,7 @@ class Trunk(nn.Module):
         places, marked = inputs.pop(MARKS, None), inputs.pop(MARKED, None)
         if self.mark is None:
             return None
-        return spread(places, marked, self.grid) @ self.mark
+        return spread(places, marked, self.grid).to(self.mark.dtype) @ self.mark
 
     def _last_hidden(self, inputs: dict[str, Any], seen: Seen | None) -> Tensor:
         """(B, L, D): no vocabulary logits, no tuple of all hidden states."""

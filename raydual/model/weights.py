@@ -13,10 +13,10 @@ from transformers import AutoConfig, AutoModel
 from raydual.errors import CheckpointError, ConfigError, RaydualError
 from raydual.model.adapters import ADAPTER_FOLDER, load_adapters
 from raydual.model.base import BASE_FILE, Base
+from raydual.model.eyes import has_pyramid
 from raydual.model.marks import NUM_VECTORS
 from raydual.model.pretrained import load_backbone
 from raydual.model.prompt import NUM_READOUTS
-from raydual.model.pyramid import PyramidModel
 from raydual.model.source import OWN, PHOTO_FOLDER, TINY_FOLDER, one_line_errors, quiet_transformers
 
 READOUT_FILE = "readout.safetensors"
@@ -112,8 +112,8 @@ def initial_vectors(model: Any, folder: Path, marks: bool) -> dict[str, Tensor]:
     if READOUT not in known:
         known[READOUT] = torch.randn(NUM_READOUTS, size) * table.std()
     if marks and MARK not in known:
-        pyramid = isinstance(getattr(model, "vision_tower", None), PyramidModel)
-        known[MARK] = torch.randn(NUM_VECTORS, size) * (0.5 if pyramid else table.std())
+        spread = 0.5 if has_pyramid(model) else table.std()
+        known[MARK] = torch.randn(NUM_VECTORS, size) * spread
     return known if marks else {READOUT: known[READOUT]}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,14 @@ def _autoscaler_settings(address: str) -> dict[str, Any]:
 
 def _shape(resources: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(float(resources.get(kind, 0)) for kind in KINDS)
+
+
+@contextlib.contextmanager
+def executors_ended() -> Iterator[None]:
+    """Wait for Ray Data's threads: one that outlives the connection starts Ray again (2.60)."""
+    try:
+        yield
+    finally:
+        for thread in threading.enumerate():
+            if thread.name.startswith("StreamingExecutor"):
+                thread.join(timeout=30)

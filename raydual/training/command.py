@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import signal
 
 import typer
 
@@ -33,6 +34,7 @@ def start_training(config: Config) -> Config:
         if run.has_checkpoint(LATEST):
             typer.echo(f"{ended}. Go on with: {resume_command(config, run.path)}")
         else:
-            typer.echo(f"{ended} before the first iteration. Go on with the same command")
+            number = signal.Signals(ended.number).name
+            typer.echo(f"Ended by {number} before the first iteration. Run the same command again")
         raise typer.Exit(128 + ended.number) from None
     return config

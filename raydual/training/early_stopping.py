@@ -19,11 +19,12 @@ class EarlyStopping:
         self.best = math.inf
         self.stalled = 0
         self.seen = 0
+        self._forgot = after == 0
 
     def update(self, loss: float) -> bool:
         """Take in a validation loss; return whether it is a new best by more than min_delta."""
-        if self.seen == self.after:
-            self.best, self.stalled = math.inf, 0
+        if self.seen >= self.after and not self._forgot:
+            self.best, self.stalled, self._forgot = math.inf, 0, True
         self.seen += 1
         improved = loss < self.best - self.min_delta
         self.best = loss if improved else self.best
@@ -32,17 +33,22 @@ class EarlyStopping:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the patience is used up."""
-        return self.stalled >= self.patience
+        """Whether the patience is used up; never during the first `after` validations."""
+        return self._forgot and self.stalled >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """Return what resuming needs."""
-        return {"best": self.best, "stalled": self.stalled, "seen": self.seen}
+        return {
+            "best": self.best,
+            "stalled": self.stalled,
+            "seen": self.seen,
+            "forgot": self._forgot,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`; patience, min_delta and after stay as configured now.
 
-        Of a training before there was `after`, everything counts.
+        A state from before `after` existed is not reset.
         """
         self.best, self.stalled = state["best"], state["stalled"]
-        self.seen = state.get("seen", self.after + 1)
+        self.seen, self._forgot = state.get("seen", 0), state.get("forgot", True)

@@ -11,13 +11,15 @@ from functools import cached_property
 import pyarrow as pa
 import ray
 import ray.data
+import ray.exceptions
 import torch
 
 from raydual.config import build
 from raydual.config_tree import Config
 from raydual.data.features import KeptFeatures
 from raydual.data.plan import Unit
-from raydual.errors import RaydualError
+from raydual.errors import RaydualError, TrainingError
+from raydual.training.cluster import executors_ended
 from raydual.training.kept import FeatureMaker, missing
 
 
@@ -32,7 +34,7 @@ def make_on_ray(
     on_progress: called with images done and in all. ended: whether to end after the next unit.
 
     Raises:
-        RaydualError: what an actor could not do.
+        RaydualError: what an actor could not do, or Ray.
     """
     units = missing(config, kept)
     if not units:
@@ -56,14 +58,27 @@ def make_on_ray(
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     done, total = 0, sum(len(unit.rows) for unit in units)
     on_progress(done, total)
-    for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
-        for failure in table["failure"].to_pylist():
-            if failure is not None:
-                raise pickle.loads(failure)  # noqa: S301 - of our own actor, from its memory
-        done += sum(table["images"].to_pylist())
-        on_progress(done, total)
-        if ended():
-            return
+    try:
+        with executors_ended():
+            for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
+                done += _images(table)
+                on_progress(done, total)
+                if ended():
+                    return
+    except ray.exceptions.RayError as error:
+        last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
+        raise TrainingError(
+            f"computing features failed at {done} of {total} pictures: {last}; the same command "
+            "goes on from there"
+        ) from error
+
+
+def _images(table: pa.Table) -> int:
+    """Return how many images an actor has looked at; raise what it could not do."""
+    for failure in table["failure"].to_pylist():
+        if failure is not None:
+            raise pickle.loads(failure)  # noqa: S301 - of our own actor, from its memory
+    return int(sum(table["images"].to_pylist()))
 
 
 class _Actor:

@@ -23,6 +23,7 @@ from raydual.model.inputs import FEATURES
 from raydual.model.trunk import Trunk
 from raydual.training.events import Note, OnEvent, Step
 from raydual.training.parallel import arithmetic
+from raydual.version import __version__
 
 BATCH = 8
 """Images that the tower sees at once."""
@@ -31,8 +32,9 @@ BATCH = 8
 def kept_features(config: Config) -> KeptFeatures | None:
     """Return where the features of a configuration lie; None where it keeps none.
 
-    The folder is named by a hash of all that they depend on: the tower, the size of images, the
-    views and their seed, the rows and the version of the files.
+    The folder's name is a hash of all that features depend on: format, version of raydual, tower
+    and its settings, dtype and device, image size, order of points, views and their seed, the rows,
+    and size and date of the shards.
 
     Raises:
         DataError, ConfigError, CheckpointError: the dataset or the trunk cannot be found.
@@ -44,8 +46,9 @@ def kept_features(config: Config) -> KeptFeatures | None:
     seed = config.seed if data.views > 1 else 0
     about = {
         "format": FORMAT,
+        "version": __version__,
         "tower": tower_digest(config),
-        "dtype": [config.model.dtype, config.scale.use_gpu],
+        "dtype": [config.model.dtype, config.scale.use_gpu, config.model.lora.r > 0],
         "image_size": data.image_size,
         "order": data.order,
         "views": [data.views, seed],
@@ -128,7 +131,8 @@ def make_here(
         if ended():
             return
         on_progress(done, total)
-        done += maker.make(unit)
+        # another trial of a search may have made it meanwhile
+        done += len(unit.rows) if kept.has(unit) else maker.make(unit)
 
 
 def _version(shard: str) -> list[int]:

@@ -14,7 +14,7 @@ from PIL import Image
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream, Source, trained_categories
 from raydual.data.loading import load_here
-from raydual.errors import ConfigError
+from raydual.errors import CheckpointError, ConfigError
 from raydual.model.counter import DualTaskCounter
 from raydual.tasks import COORD, SEPARATE, TASKS, objectives
 from raydual.training import checkpoint
@@ -113,8 +113,14 @@ def _resume(
     """Start from `latest_checkpoint` where there is one, in the middle of an epoch if it fits."""
     if not folder.has_checkpoint(LATEST):
         return start(config, counter, stream, device)
+    tower = counter.tower_weights() if config.data.views else []
     with folder.checkpoint(LATEST) as path:
         counter.load_pretrained(path)
+        if not all(map(torch.equal, tower, counter.tower_weights())):
+            raise CheckpointError(
+                f"the tower of model.trunk={config.model.trunk} is not that of {path}, so its "
+                "kept features are of no use here; give the trunk that the run began with"
+            )
         model, state = start(config, counter, stream, device)
         checkpoint.load_state(path, state)
     if not fits(state.parts, stream):

@@ -165,7 +165,7 @@ def test_a_training_finds_its_thresholds_in_the_end(
     small: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(calibrate_run, "MOST_IMAGES", 3)
-    config = small("train.calibrate=true", "train.epochs=1")
+    config = small("train.calibrate=true", "train.epochs=1", "coord.match=all")
     (tmp_path / "c.yaml").write_text(config.to_yaml())
     result = CliRunner().invoke(app, ["train", "--config", str(tmp_path / "c.yaml")])
     assert result.exit_code == 0, result.output
@@ -200,6 +200,19 @@ def test_a_threshold_is_of_the_weights_it_was_found_with(run: Path, tmp_path: Pa
             Subject.at(own, 1).thresholds.done == Counter.from_run(own, per_look=1).threshold == 0.5
         )
         assert "calibrated for other weights" in str(Subject.at(own).note())
+
+
+def test_a_threshold_is_of_the_marks_a_look_it_was_found_with(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(run / "best_done_checkpoint", folder)
+    ways: dict[PerLook, Thresholds] = {
+        2: Thresholds(0.7, 0.2), 3: Thresholds(0.6, 0.4), "all": Thresholds(0.8, 0.5)
+    }  # fmt: skip
+    for most, found in ways.items():
+        Subject.at(folder, most).store(found)
+    assert {most: Subject.at(folder, most).thresholds for most in ways} == ways
+    assert Subject.at(folder, 4).thresholds == Thresholds()
+    assert "another --per-look" in str(Subject.at(folder, 4).note())
 
 
 def test_a_checkpoint_alone_has_its_own_threshold(run: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ from PIL import Image
 
 from raydual.config_tree import Config
 from raydual.counting.closed_loop import Counter
-from raydual.counting.looks import PerLook
+from raydual.counting.looks import PerLook, marks_a_look
 from raydual.data.letterbox import Letterbox
 from raydual.data.marking import draw_mark
 from raydual.errors import CheckpointError, ConfigError
@@ -305,7 +306,7 @@ class Seer:
 
 
 def seer(small: Callable, *looks: tuple[dict[int, float], float], **own: Any) -> Counter:
-    model = Seer(small(), *looks)
+    model = Seer(small("coord.match=all"), *looks)
     return Counter(model, model, **own)  # type: ignore[arg-type]
 
 
@@ -322,6 +323,17 @@ def test_a_look_marks_all_cells_above_the_threshold_the_surest_first(small: Call
     assert counted.looks.tolist() == [1, 1, 1]
     assert counting.coord.marked == [0, 3]
     assert seer(small, (MANY, -4.0), ({}, 4.0), cell_threshold=0.2).count(SQUARE).count == 4
+
+
+@pytest.mark.parametrize(
+    ("match", "head", "most"),
+    [("ordered", "pointing", 1), ("all", "pointing", sys.maxsize), ("ordered", "mlp", 1)],
+)
+def test_a_look_marks_many_by_itself_where_every_object_has_taught_its_cell(
+    small: Callable, match: str, head: str, most: int
+) -> None:
+    config = small(f"coord.match={match}", f"model.coord_head={head}")
+    assert marks_a_look(None, config) == most
 
 
 def test_a_look_marks_no_more_than_it_may_and_the_next_goes_on(small: Callable) -> None:

@@ -71,7 +71,7 @@ def test_a_table_and_pictures_by_default(count: Callable, tmp_path: Path) -> Non
     assert (code, err) == (0, "")
     lines = [line.split() for line in out.splitlines()]
     assert lines[0] == ["image", "count", "done", "stopped", "looks"]
-    assert lines[2] == ["a.png", "4", "0%", "max_objects", "1"]
+    assert lines[2] == ["a.png", "4", "0%", "max_objects", "4"]
     assert lines[-2] == ["2", "images", "8"]
     assert out.endswith("Pictures are in counted\n")
     assert sorted(os.listdir("counted")) == ["a.counted.png", "b.counted.png"]

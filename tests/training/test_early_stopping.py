@@ -30,6 +30,17 @@ def test_what_lies_before_is_forgotten() -> None:
         assert (one.best, one.stalled, one.exhausted) == (0.7, 1, False)
 
 
+def test_what_is_to_be_forgotten_ends_nothing_and_is_forgotten_once() -> None:
+    stopper = EarlyStopping(patience=1, after=3)
+    for value in (0.1, 0.9, 0.8):
+        stopper.update(value)
+        assert not stopper.exhausted
+    sooner = EarlyStopping(patience=1, after=2)  # a training that goes on for fewer epochs
+    sooner.load_state_dict(stopper.state_dict())
+    assert [sooner.update(v) for v in (0.7, 0.8)] == [True, False]
+    assert (sooner.best, sooner.exhausted) == (0.7, True)
+
+
 def test_nan_is_no_improvement() -> None:
     stopper = EarlyStopping(patience=1)
     assert not stopper.update(float("nan"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,17 +10,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from raydual.config_tree import Config
 from raydual.data.batches import BatchStream
 from raydual.data.features import KeptFeatures
 from raydual.data.loading import load_here
 from raydual.data.stream import load_with_ray
-from raydual.errors import ConfigError, DataError
+from raydual.errors import CheckpointError, ConfigError, DataError, StorageError
 from raydual.model.counter import DualTaskCounter
 from raydual.model.eyes import PyramidEyes
 from raydual.training.feature_pool import make_on_ray
 from raydual.training.kept import FeatureMaker, kept_features, make_here, missing
+from raydual.training.launch import launch, resumed
 from tests.model.families import FAMILIES, write_checkpoint
 from tests.training.runs import history, run, weights
 
@@ -235,10 +238,12 @@ def test_a_damaged_file_is_one_line_that_names_it(small: Callable, damage: str) 
 @pytest.mark.parametrize(
     ("own", "says"),
     [
-        (("model.freeze_tower=false",), "keeps features of a frozen tower"),
-        (("data.mark.style=dots",), "keeps features of images without paint"),
-        (("data.augment=false",), "would all be alike"),
-        (("model.coord_head=mlp",), "coord.match=all teaches the cells"),
+        (("model.freeze_tower=false",), "needs a frozen tower"),
+        (("data.mark.style=dots",), "needs marks that are not painted"),
+        (("data.augment=false",), "the first view is the image as it is"),
+        (("data.views=1",), "the first view is the image as it is"),
+        (("scale.strategy=fsdp", "scale.num_workers=2"), "does not work with scale.strategy=fsdp"),
+        (("model.coord_head=mlp",), "coord.match=all needs a head with a grid"),
     ],
 )
 def test_views_that_cannot_be_kept_are_refused(
@@ -248,9 +253,49 @@ def test_views_that_cannot_be_kept_are_refused(
         small(*PHOTO, *VIEWS, *own)
 
 
-def test_marks_of_another_style_are_refused_at_resume(small: Callable) -> None:
-    from raydual.training.launch import launch, resumed
+def test_a_folder_that_takes_no_features_is_one_line(small: Callable, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    config = small(*PHOTO, *VIEWS, f"data.features={tmp_path / 'file'}")
+    with pytest.raises(StorageError, match=r"cannot write features into .*data\.features"):
+        make_here(config, kept_of(config))
 
+
+def test_a_tower_shown_images_otherwise_has_features_of_its_own(
+    small: Callable, tmp_path: Path
+) -> None:
+    family = FAMILIES[0]
+    trunk = write_checkpoint(family, tmp_path / "trunk")
+    own = (f"model.trunk={trunk}", f"data.image_size={family.image_size}")
+    config = small(*own, "data.mark.style=embedding", "model.lora.r=4", "data.views=1")
+    before = kept_of(config).path
+    assert kept_of(config).path == before
+    file = trunk / "preprocessor_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"image_mean": [0.1, 0.2, 0.3]}))
+    assert kept_of(config).path != before
+
+
+def test_a_run_does_not_go_on_with_another_tower(small: Callable, tmp_path: Path) -> None:
+    family = FAMILIES[0]
+    trunk = write_checkpoint(family, tmp_path / "trunk")
+    own = (f"model.trunk={trunk}", f"data.image_size={family.image_size}")
+    own += ("data.mark.style=embedding", "model.freeze_tower=true", "data.views=1")
+    config = small(*own, "train.epochs=1")
+    run(config)
+    weights_file = next(trunk.glob("*.safetensors"))
+    changed = {name: tensor + 1 for name, tensor in load_file(weights_file).items()}
+    save_file(changed, weights_file, {"format": "pt"})
+    again = resumed(f"{config.run.storage}/r", None, ["train.epochs=2"])
+    with pytest.raises(CheckpointError, match="give the trunk that the run began with"):
+        launch(again, lambda event: None)
+
+
+def test_adapters_do_not_go_beside_an_untrained_pyramid(small: Callable) -> None:
+    config = small(*PHOTO, "model.lora.r=4", "model.freeze_tower=false")
+    with pytest.raises(ConfigError, match=r"model.lora.r=4 would leave .* untrained"):
+        DualTaskCounter.from_config(config)
+
+
+def test_marks_of_another_style_are_refused_at_resume(small: Callable) -> None:
     config = small("train.epochs=1")
     run(config)
     again = resumed(f"{config.run.storage}/r", None, ["data.mark.style=embedding"])
