@@ -6,10 +6,7 @@ import contextlib
 import dataclasses
 import json
 import logging
-import os
 import pickle
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -30,7 +27,7 @@ from raydual.counting.summary import Figures, summarise, true_counts
 from raydual.data.loading import Preparation, load_unit
 from raydual.data.plan import Unit, num_rows
 from raydual.errors import DataError, EvaluationError, RaydualError
-from raydual.training.cluster import connected, executors_ended
+from raydual.training.cluster import connected, executors_ended, quiet_core
 from raydual.training.count_check import MARGIN
 from raydual.training.events import Note, OnEvent, Step
 
@@ -156,7 +153,7 @@ def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent, here: bool =
         return parts.read()
     with connected(on_event):
         try:
-            with _quiet_core(), executors_ended():
+            with quiet_core(), executors_ended():
                 _run(evaluation, parts, finished, on_event)
         except ray.exceptions.RayError as error:
             last = [line for line in str(error).splitlines() if line.strip()][-1].strip()
@@ -165,20 +162,6 @@ def _count(evaluation: Evaluation, parts: Parts, on_event: OnEvent, here: bool =
                 f"{last}; the same command goes on from there"
             ) from error
     return parts.read()
-
-
-@contextlib.contextmanager
-def _quiet_core() -> Iterator[None]:
-    """Keep Ray's core off the terminal: it calls it an error that a pool may restart its actors."""
-    sys.stderr.flush()
-    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
-        os.close(nowhere)
 
 
 def _run_here(evaluation: Evaluation, parts: Parts, finished: set[int], on_event: OnEvent) -> None:

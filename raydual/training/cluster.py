@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -149,3 +150,17 @@ def executors_ended() -> Iterator[None]:
         for thread in threading.enumerate():
             if thread.name.startswith("StreamingExecutor"):
                 thread.join(timeout=30)
+
+
+@contextlib.contextmanager
+def quiet_core() -> Iterator[None]:
+    """Keep Ray's core off the terminal: it calls it an error that a pool may restart its actors."""
+    sys.stderr.flush()
+    terminal, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+        os.close(nowhere)

@@ -19,7 +19,7 @@ from raydual.config_tree import Config
 from raydual.data.features import KeptFeatures
 from raydual.data.plan import Unit
 from raydual.errors import RaydualError, TrainingError
-from raydual.training.cluster import executors_ended
+from raydual.training.cluster import executors_ended, quiet_core
 from raydual.training.kept import FeatureMaker, missing
 
 
@@ -59,7 +59,7 @@ def make_on_ray(
     done, total = 0, sum(len(unit.rows) for unit in units)
     on_progress(done, total)
     try:
-        with executors_ended():
+        with quiet_core(), executors_ended():
             for table in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
                 done += _images(table)
                 on_progress(done, total)
