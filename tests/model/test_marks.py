@@ -97,6 +97,14 @@ def test_marks_may_move_over_features_that_are_looked_at_once(case: Case) -> Non
     assert (first - second).abs().max() > 1e-3
 
 
+def test_marks_go_into_a_trunk_of_bfloat16(case: Case) -> None:
+    """As FSDP gathers it: without autocast, its vectors in bfloat16 too."""
+    trunk = case.trunk().to(torch.bfloat16)
+    first, second = (trunk(case.bare | marks).cells for marks in case.marks)
+    assert first.isfinite().all()
+    assert (first - second).abs().max() > 1e-3
+
+
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
 def test_the_vectors_are_trained_saved_and_loaded(
     case: Case, lora: LoraSection | None, tmp_path: Path
