@@ -63,9 +63,9 @@ def every_object_loss(
 ) -> Tensor:
     """Return the training loss of the pointing head where any object may be next, shape (B,).
 
-    The mean over the objects of the distance loss of the position that an object's own cell
-    predicts, plus 0.05 times the cross-entropy of all their cells together among all cells:
-    `-log sum of softmax(scores) over the cells that hold an object`. 0 where there is no object.
+    The sum of two terms. The first is the mean distance loss over the objects, each with the
+    position that its own cell predicts. The second is 0.05 times `-log p`, where p is the sum of
+    softmax(scores) over the cells that hold an object. The loss is 0 without objects.
 
     scores: (B, cells) logits; positions: (B, cells, 2); objects: (B, L, 2) in [-1, 1], padded;
     mask: (B, L) bool, which are real.

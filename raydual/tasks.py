@@ -96,7 +96,7 @@ class Task:
 
 
 UNMARKED_FRACTION = 0.3
-"""Share of coordinate examples without a mark, where a look finds many objects: the first look."""
+"""With `coord.match=all`: the probability that an example shows no mark, as at the first look."""
 
 
 def coord_marks(num_objects: int, rng: np.random.Generator, config: Config) -> int:

@@ -59,13 +59,13 @@ def best_thresholds(predictions: Sequence[Prediction], max_objects: int) -> Cali
     predictions: counted to `max_objects`, with a threshold of done of 1, each image with the same
     thresholds of a cell.
 
-    For each threshold of a cell, the error is the mean of those with the threshold of done moved by
-    `SHIFTS`: a model that is never quite sure of being done counts best just below where it would
-    hardly ever end, and on other images that is somewhere else. Of thresholds of done that are
-    equally good, the one nearest to the usual one. Of thresholds of a cell, the one nearest to the
-    usual one whose error is not above the lowest by more than the standard error of the difference
-    (the rule of Breiman et al., "Classification and Regression Trees", 1984): few images say
-    little.
+    First, for each cell threshold, take the done threshold with the lowest mean error over
+    `SHIFTS`; of equal ones, the nearest to the usual one. Shifting makes the choice robust: a model
+    that is rarely sure of being done counts best just below the threshold at which it hardly ever
+    ends, and that threshold differs on other images. Then compare the cell thresholds by the error
+    at their own done threshold. Take the one nearest to the usual one whose error exceeds the
+    lowest by at most one standard error of the difference (after the one-standard-error rule of
+    Breiman et al., "Classification and Regression Trees", 1984): few images say little.
     """
     tried = _candidates(predictions)
     cells = sorted({p.cell_threshold or USUAL.cell for p in predictions})

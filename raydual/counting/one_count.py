@@ -42,8 +42,9 @@ class OneCount:
     """An image being counted.
 
     canvas: uint8 (side, side, 3), with the marks made so far where they are painted. paint: paints
-    mark number n at a point (2,) onto it. found: points in [-1, 1] of it. features: what each
-    tower saw of it, by the name of the task; where marks are embedded.
+    mark number n at a point (2,) onto it. found: points in [-1, 1] of it. features: what the
+    tower computed, by task name, or under `both` where the two towers are equal; empty where marks
+    are painted.
     """
 
     index: int
@@ -64,7 +65,9 @@ class OneCount:
         return np.array(self.found).reshape(-1, 2)
 
     def add(self, places: np.ndarray, sure: np.ndarray, most: int, repeat_radius: float) -> None:
-        """Mark the first `most` of the points (n, 2) in [-1, 1] that have no mark; stop at none.
+        """Mark the first `most` of the points (n, 2) in [-1, 1] that have no mark yet.
+
+        Sets `stopped` to `unsure` if there are no points, to `repeat` if each has a mark.
 
         sure: (n,). repeat_radius: see `Counter.count_batch`.
         """

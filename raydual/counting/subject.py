@@ -105,7 +105,7 @@ class Subject:
         if self.stale:
             return (
                 "note: thresholds were calibrated for other weights of one of the tasks, or for "
-                "another --per-look, so the usual ones hold; run `raydual calibrate` for these"
+                "another --per-look, so the usual ones are used; run `raydual calibrate` for these"
             )
         if self.thresholds == USUAL:
             return None

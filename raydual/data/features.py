@@ -34,8 +34,8 @@ _ROW = "row"
 class KeptFeatures:
     """Where the features of one tower, image size and dataset lie.
 
-    path: absolute, or a URI. views: of a training image; the first is the image as it is, each
-    other one the augmented view of the epoch of its number, for `seed`.
+    path: absolute, or a URI. views: number of views of a training image. View 0 is the image as it
+    is; view n is what `augment` makes in epoch n with `seed`.
     """
 
     path: str
@@ -43,13 +43,13 @@ class KeptFeatures:
     seed: int
 
     def file(self, unit: Unit) -> str:
-        """Return the file that has the rows of a unit, in the view that is its turn."""
+        """Return the file that holds the rows of a unit, in view `view(unit)`."""
         shard = PurePosixPath(unit.shard.partition("?")[0])
         name = f"{shard.parent.name}-{shard.stem}-{unit.row_group:05d}-{self.view(unit):03d}"
         return join(self.path, f"{name}.parquet")
 
     def view(self, unit: Unit) -> int:
-        """Return which view is a unit's turn, counted from 0."""
+        """Return the kept view that a unit reads: its `view` modulo `views`."""
         return unit.view % self.views
 
     def has(self, unit: Unit) -> bool:
@@ -58,13 +58,13 @@ class KeptFeatures:
         return bool(filesystem.get_file_info(path).is_file)
 
     def images(self, unit: Unit, side: int, order: str) -> list[Sample]:
-        """Return the images of a unit, without features, in the view that is its turn."""
+        """Return the images of a unit, without features, in view `view(unit)`."""
         view = self.view(unit)
         augment = (self.seed, view) if view else None
         return load_unit(replace(unit, view=0), Preparation(side, order, augment))
 
     def write(self, unit: Unit, samples: Sequence[Sample]) -> None:
-        """Write the samples of all rows that a training may ask for of a row group.
+        """Write one file with all the rows that training reads from a row group.
 
         Raises:
             StorageError: the folder cannot be written, or is full.

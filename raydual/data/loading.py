@@ -35,7 +35,7 @@ class Sample:
     error: why the row cannot be used; None for a good one.
     size: width and height of the image in pixels, as it was put on the canvas; (1, 1) of one that
     cannot be decoded.
-    view: how often the epoch has the row before, in other views.
+    view: number of this reading of the row within the epoch, from 0.
     features: what a frozen tower makes of the image; its pixels are black then, for nobody asks
     for them. bfloat16 values are held as uint16.
     """

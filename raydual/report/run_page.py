@@ -56,7 +56,7 @@ def stops(
 ) -> dict[str, int | None]:
     """Return where a task's training stops to pay.
 
-    forgotten: so many epochs are by `train.best_after`.
+    forgotten: the number of first epochs that do not count, see `train.best_after`.
 
     best: the epoch of its best checkpoint. exhausted: the one in which its patience was used up.
     Each is None where it has not come to that.

@@ -1,4 +1,4 @@
-"""Compute the features that a training keeps with a pool of Ray Data actors, anywhere."""
+"""Compute missing features on a pool of Ray Data actors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def make_on_ray(
     on_progress: Callable[[int, int], None],
     ended: Callable[[], bool],
 ) -> None:
-    """Compute what is missing: an actor a GPU where GPUs are used and there are any, else a CPU.
+    """Compute what is missing, with up to one actor for each GPU if `scale.use_gpu`, else CPU.
 
     on_progress: called with images done and in all. ended: whether to end after the next unit.
 

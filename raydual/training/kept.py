@@ -1,4 +1,4 @@
-"""Compute the features that a training keeps: which are missing, where they go, and one by one."""
+"""Find which kept features are missing, and compute them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def kept_features(config: Config) -> KeptFeatures | None:
         "order": data.order,
         "views": [data.views, seed],
         "rows": [[dataclasses.astuple(unit) for unit in units] for units in (train, val)],
-        "shards": {unit.shard: _version(unit.shard) for unit in (*train, *val)},
+        "shards": {shard: _version(shard) for shard in {unit.shard for unit in (*train, *val)}},
     }
     content = json.dumps(about, sort_keys=True).encode()
     key = hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -105,7 +105,7 @@ class FeatureMaker:
 def features_progress(
     config: Config, kept: KeptFeatures, on_event: OnEvent
 ) -> Callable[[int, int], None]:
-    """Say what is to be computed; return what shows how far it has come."""
+    """Announce how many images are to be computed; return the callback for progress."""
     units = missing(config, kept)
     images = sum(len(unit.rows) for unit in units)
     if images:

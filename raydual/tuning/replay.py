@@ -59,7 +59,7 @@ def ending(
     """Run the stopping rule of the training along a history; None for an empty one.
 
     patience, min_delta: by task. stop: `all` or `any`, as `train.stop`. epochs: `train.epochs`.
-    forgotten: so many epochs are by `train.best_after`.
+    forgotten: the number of first epochs that do not count, see `train.best_after`.
     """
     stoppers = {
         t.name: EarlyStopping(patience[t.name], min_delta[t.name], forgotten) for t in TASKS
