@@ -20,7 +20,7 @@ from raydual.counting.looks import ALL
 from raydual.counting.subject import Subject
 from raydual.data.plan import Unit, num_rows, read_index, rows_at, slice_rows
 from raydual.data.schema import Row, open_shard, rows_of
-from raydual.data.storage import first_line, join, open_filesystem, write_whole
+from raydual.data.storage import file_version, first_line, join, open_filesystem, write_whole
 from raydual.errors import ConfigError
 from raydual.version import __version__
 
@@ -76,7 +76,7 @@ class Evaluation:
             "version": __version__,
             "model": self.subject.digest,
             "parts": [dataclasses.astuple(unit) for unit in self.parts],
-            "shards": {shard: _version(shard) for shard in {unit.shard for unit in self.parts}},
+            "shards": {shard: file_version(shard) for shard in {unit.shard for unit in self.parts}},
             "limits": [self.max_objects, self.repeat_radius, self.subject.most, self.cells],
             "thresholds": dataclasses.astuple(self.subject.thresholds),
         }
@@ -139,10 +139,3 @@ class Evaluation:
             return None  # it will be written anew
         known = (table.schema.metadata or {}).get(_FINGERPRINT, b"").decode()
         return table if known == self.fingerprint else None
-
-
-def _version(shard: str) -> list[int]:
-    """Return a shard's size in bytes and when it was written, in ns."""
-    filesystem, path = open_filesystem(shard)
-    info = filesystem.get_file_info(path)
-    return [int(info.size), int(info.mtime_ns or 0)]

@@ -17,10 +17,9 @@ from raydual.counting.looks import PerLook, marks_a_look
 from raydual.counting.threshold import (
     USUAL,
     Thresholds,
-    as_stored,
-    entry_of,
     key_of,
     stored_thresholds,
+    with_thresholds,
 )
 from raydual.data.storage import join
 from raydual.errors import CheckpointError
@@ -140,10 +139,7 @@ class Subject:
         folder = RunFolder.at(self.path)
         name = f"{best_of(DONE.name)}/{MANIFEST}" if self.is_run else MANIFEST
         manifest = json.loads(folder.read(name) or b"{}")
-        key = key_of(self.most)
-        entry = entry_of(self.weights, self.most)
-        stored = {entry: as_stored(thresholds, self.most)}
-        manifest[key] = manifest.get(key, {}) | stored
+        manifest = with_thresholds(manifest, self.weights, self.most, thresholds)
         folder.write(name, json.dumps(manifest, indent=1).encode())
 
 

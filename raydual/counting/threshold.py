@@ -37,14 +37,17 @@ def key_of(most_per_look: int) -> str:
     return ONE_A_LOOK if most_per_look == 1 else MANY_A_LOOK
 
 
-def entry_of(weights: str, most_per_look: int) -> str:
-    """Return under what the thresholds of weights are stored, for so many marks a look."""
+def with_thresholds(
+    manifest: Mapping[str, Any], weights: str, most_per_look: int, thresholds: Thresholds
+) -> dict[str, Any]:
+    """Return a manifest that has these thresholds too; see `stored_thresholds`."""
+    key = key_of(most_per_look)
+    own = thresholds.done if most_per_look == 1 else asdict(thresholds)
+    return {**manifest, key: manifest.get(key, {}) | {_entry(weights, most_per_look): own}}
+
+
+def _entry(weights: str, most_per_look: int) -> str:
     return weights if most_per_look in (1, sys.maxsize) else f"{weights}/{most_per_look}"
-
-
-def as_stored(thresholds: Thresholds, most_per_look: int) -> Any:
-    """Return what is stored of thresholds: that of done alone, where a look marks one."""
-    return thresholds.done if most_per_look == 1 else asdict(thresholds)
 
 
 def thresholds_of(coord: Path, done: Path, most_per_look: int) -> Thresholds:
@@ -65,7 +68,7 @@ def stored_thresholds(
         CheckpointError: any is no probability.
     """
     found = {name: _by_weights(manifest, name) for name in (ONE_A_LOOK, MANY_A_LOOK)}
-    return found[key_of(most_per_look)].get(entry_of(weights, most_per_look))
+    return found[key_of(most_per_look)].get(_entry(weights, most_per_look))
 
 
 def _by_weights(manifest: Mapping[str, Any], name: str) -> dict[str, Thresholds]:

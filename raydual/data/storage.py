@@ -91,6 +91,13 @@ def appears_whole(path: str | Path) -> Iterator[tuple[pafs.FileSystem, str]]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def file_version(path: str) -> list[int]:
+    """Return the size of a file in bytes and when it was written, in ns; path: local or a URI."""
+    filesystem, inside = open_filesystem(path)
+    info = filesystem.get_file_info(inside)
+    return [int(info.size), int(info.mtime_ns or 0)]
+
+
 def write_whole(filesystem: pafs.FileSystem, path: str, content: bytes) -> None:
     """Write a file, and the folders above it, so that it appears whole or not at all.
 

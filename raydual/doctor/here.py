@@ -110,13 +110,13 @@ def trunk(config: Config, trials: int) -> Iterator[Check]:
 def _pictures(config: Config) -> int:
     """Return how many pictures' features a training keeps; 0 where there is no dataset yet."""
     from raydual.data.batches import read_splits
+    from raydual.data.plan import num_rows
 
     try:
         train, val = read_splits(config)
     except RaydualError:
         return 0
-    rows = [sum(len(unit.rows) for unit in units) for units in (train, val)]
-    return config.data.views * rows[0] + rows[1]
+    return config.data.views * num_rows(train) + num_rows(val)
 
 
 def wandb(config: Config) -> Check:

@@ -17,7 +17,7 @@ import torch
 from raydual.config import build
 from raydual.config_tree import Config
 from raydual.data.features import KeptFeatures
-from raydual.data.plan import Unit
+from raydual.data.plan import Unit, num_rows
 from raydual.errors import RaydualError, TrainingError
 from raydual.training.cluster import executors_ended, quiet_core
 from raydual.training.kept import FeatureMaker, missing
@@ -56,7 +56,7 @@ def make_on_ray(
     )
     dataset.context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    done, total = 0, sum(len(unit.rows) for unit in units)
+    done, total = 0, num_rows(units)
     on_progress(done, total)
     try:
         with quiet_core(), executors_ended():

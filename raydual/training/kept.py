@@ -15,8 +15,8 @@ from raydual.config_tree import Config
 from raydual.data.batches import read_splits
 from raydual.data.features import FOLDER, FORMAT, KeptFeatures
 from raydual.data.loading import Sample
-from raydual.data.plan import Unit, repeated
-from raydual.data.storage import join, open_filesystem
+from raydual.data.plan import Unit, num_rows, repeated
+from raydual.data.storage import file_version, join
 from raydual.model.counter import DualTaskCounter
 from raydual.model.digest import tower_digest
 from raydual.model.inputs import FEATURES
@@ -53,7 +53,7 @@ def kept_features(config: Config) -> KeptFeatures | None:
         "order": data.order,
         "views": [data.views, seed],
         "rows": [[dataclasses.astuple(unit) for unit in units] for units in (train, val)],
-        "shards": {shard: _version(shard) for shard in {unit.shard for unit in (*train, *val)}},
+        "shards": {shard: file_version(shard) for shard in {unit.shard for unit in (*train, *val)}},
     }
     content = json.dumps(about, sort_keys=True).encode()
     key = hashlib.blake2b(content, digest_size=8).hexdigest()
@@ -107,7 +107,7 @@ def features_progress(
 ) -> Callable[[int, int], None]:
     """Announce how many images are to be computed; return the callback for progress."""
     units = missing(config, kept)
-    images = sum(len(unit.rows) for unit in units)
+    images = num_rows(units)
     if images:
         views = f"{config.data.views} views of an image"
         on_event(Note(f"Computing features of {images} pictures ({views}) into {kept.path}"))
@@ -125,7 +125,7 @@ def make_here(
     on_progress: called with images done and in all. ended: whether to end before the next unit.
     """
     units = missing(config, kept)
-    total = sum(len(unit.rows) for unit in units)
+    total = num_rows(units)
     maker, done = FeatureMaker(config, kept), 0
     for unit in units:
         if ended():
@@ -133,10 +133,3 @@ def make_here(
         on_progress(done, total)
         # another trial of a search may have made it meanwhile
         done += len(unit.rows) if kept.has(unit) else maker.make(unit)
-
-
-def _version(shard: str) -> list[int]:
-    """Return a shard's size in bytes and when it was written, in ns."""
-    filesystem, path = open_filesystem(shard)
-    info = filesystem.get_file_info(path)
-    return [int(info.size), int(info.mtime_ns or 0)]
